@@ -1,0 +1,17 @@
+//! The contract between zcache's programs: the messages of `zcache.proto`, digests, the trace's records and the rule
+//! that says where the socket is. Knows neither the daemon nor the client.
+
+pub mod digest;
+pub mod endpoint;
+pub mod trace;
+
+pub use digest::Digest;
+
+/// The generated messages and service, as documented in `zcache.proto`.
+pub mod v1 {
+    #![allow(missing_docs, clippy::all)]
+    tonic::include_proto!("zcache.v1");
+}
+
+/// Largest message either side accepts, bytes: a trace, an environment or a stream is never near it.
+pub const MESSAGE_LIMIT: usize = 256 << 20;

@@ -1,0 +1,108 @@
+//! The trace: the record format that the observer writes and the daemon reads.
+//! Owns layout and numbers only; it is compiled into the observer too, so it is `no_std`, without dependencies,
+//! and knows neither files nor processes.
+//!
+//! A trace is one shared memory file. Its header is [`HEADER_LEN`] bytes: [`MAGIC`], then little-endian `u64`s
+//! capacity (bytes of the whole file), cursor (offset of the next free byte), lost (non-zero when a record did not fit).
+//! Records follow, each a multiple of eight bytes; writers reserve space by advancing the cursor atomically, and
+//! store a record's `len` last, so a zero `len` below the cursor is a record whose writer died.
+//!
+//! | offset | type | field |
+//! |---|---|---|
+//! | 0 | u32 | len: the whole record, padding included |
+//! | 4 | u16 | kind |
+//! | 6 | u16 | flags |
+//! | 8 | u32 | pid |
+//! | 12 | u32 | errno: 0 where the call succeeded |
+//! | 16 | u64 | time: `CLOCK_REALTIME_COARSE` before the call, nanoseconds |
+//! | 24 | u64 | caller: return address of the call, to be looked up among the process's modules |
+//! | 32 | u64 | value: by kind |
+//! | 40 | u32 | length of `a` |
+//! | 44 | u32 | length of `b` |
+//! | 48 | bytes | `a`, then `b`, then padding |
+//!
+//! Paths are absolute (relative ones are joined to the directory they are relative to, without resolving `..` or links).
+
+/// First eight bytes of a trace.
+pub const MAGIC: [u8; 8] = *b"ZCTRACE1";
+/// Bytes before the first record.
+pub const HEADER_LEN: usize = 64;
+/// Offset of the capacity in the header.
+pub const CAPACITY_AT: usize = 8;
+/// Offset of the cursor in the header.
+pub const CURSOR_AT: usize = 16;
+/// Offset of the lost flag in the header.
+pub const LOST_AT: usize = 24;
+/// Bytes of a record before `a`.
+pub const RECORD_LEN: usize = 48;
+
+/// A program began under observation. `a`: its executable; `value`: parent's pid.
+pub const START: u16 = 1;
+/// An object is mapped in the process. `a`: path; `caller`: first address; `value`: one past the last.
+pub const MODULE: u16 = 2;
+/// Opened for reading. `a`: path; flag [`DIRECTORY`].
+pub const READ: u16 = 3;
+/// Opened for writing. `a`: path; flags [`CREATE`] [`TRUNCATE`] [`EXCLUSIVE`] [`READS`]; `value`: creation mode.
+pub const WRITE: u16 = 4;
+/// Asked for existence or attributes. `a`: path; flag [`NOFOLLOW`]; `value`: `st_mode`, 0 where the call does not tell.
+pub const STAT: u16 = 5;
+/// A directory's entries were read. `a`: path.
+pub const LIST: u16 = 6;
+/// A link was read or a path resolved. `a`: path; `b`: answer.
+pub const READLINK: u16 = 7;
+/// The environment was asked. `a`: name; flag [`FOUND`]; `value`: [`hash`] of the answer.
+pub const GETENV: u16 = 8;
+/// This process is about to become another program. `a`: file; `b`: the name, where it was searched in PATH; flag [`FOREIGN`].
+pub const EXEC: u16 = 9;
+/// The preceding [`EXEC`] of this pid did not happen.
+pub const EXEC_FAILED: u16 = 10;
+/// A child was started by `posix_spawn`. `a`, `b` and flag as for [`EXEC`]; `value`: child's pid.
+pub const SPAWN: u16 = 11;
+/// `a` was renamed to `b`.
+pub const RENAME: u16 = 12;
+/// `b` became a hard link to `a`.
+pub const LINK: u16 = 13;
+/// `a` became a symbolic link with target `b`.
+pub const SYMLINK: u16 = 14;
+/// `a`, a file or directory, was removed.
+pub const REMOVE: u16 = 15;
+/// `a` was created as a directory.
+pub const MKDIR: u16 = 16;
+/// Wall-clock time was read.
+pub const CLOCK: u16 = 17;
+/// A socket was opened. `value`: address family.
+pub const SOCKET: u16 = 18;
+/// The current directory's path was asked. `a`: the answer.
+pub const GETCWD: u16 = 19;
+/// The process ended in an orderly way.
+pub const EXIT: u16 = 20;
+/// The process is a zcache client and is no longer recorded: what it does is reported by itself.
+pub const EXEMPT: u16 = 21;
+
+/// [`READ`]: opened as a directory.
+pub const DIRECTORY: u16 = 1;
+/// [`WRITE`]: may create the file.
+pub const CREATE: u16 = 2;
+/// [`WRITE`]: empties the file.
+pub const TRUNCATE: u16 = 4;
+/// [`WRITE`]: fails where the file exists.
+pub const EXCLUSIVE: u16 = 8;
+/// [`WRITE`]: open for reading as well.
+pub const READS: u16 = 16;
+/// [`STAT`]: of the link itself.
+pub const NOFOLLOW: u16 = 32;
+/// [`GETENV`]: the variable is set.
+pub const FOUND: u16 = 64;
+/// [`EXEC`], [`SPAWN`]: a program the observer cannot enter (another architecture or word size).
+pub const FOREIGN: u16 = 128;
+
+/// FNV-1a, 64 bits: tells an environment value that a process saw from the one the build gave it, without keeping it.
+pub const fn hash(bytes: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut i = 0;
+    while i < bytes.len() {
+        hash = (hash ^ bytes[i] as u64).wrapping_mul(0x100_0000_01b3);
+        i += 1;
+    }
+    hash
+}
