@@ -1,0 +1,306 @@
+//! Cache: lookup and commit, as decisions over the store, the running builds and the compiles under way. Speaks the
+//! domain's types; the wire is `service`'s, what a command means is `compilers`', what it did is `distill`'s.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use zcache_proto::v1;
+
+use crate::builds::{Builds, Place};
+use crate::commit::{Compiled, Shelf};
+use crate::compilers::{self, Bypass, Command, argfile};
+use crate::distill::{Distilled, distill};
+use crate::facts::Disk;
+use crate::flights::{Flights, Lead, Turn};
+use crate::ingest::Ingest;
+use crate::inputs::{coarse_now_ns, lock, path};
+use crate::invocation::Invocation;
+use crate::manifest::{ActionResult, Expectation};
+use crate::observation::records;
+use crate::process::{self, Process};
+use crate::refusal::Refusal;
+use crate::stats::Stats;
+use crate::wire;
+
+/// Largest argument file that is read, bytes.
+const ARGUMENT_FILE_MAX: u64 = 16 << 20;
+
+/// The daemon's state.
+#[derive(Debug)]
+pub struct Cache {
+    /// Store and inputs.
+    pub shelf: Arc<Shelf>,
+    /// Compiles under way.
+    pub flights: Flights,
+    /// Running invocations.
+    pub builds: Mutex<Builds>,
+    /// Counters.
+    pub stats: Arc<Mutex<Stats>>,
+    /// Threads that store results.
+    pub ingest: Ingest,
+    tickets: Mutex<HashMap<u64, Ticket>>,
+}
+
+/// An invocation that the daemon answered and that may still report.
+#[derive(Debug)]
+struct Ticket {
+    asked: Arc<Asked>,
+    /// Inputs of nested compiles; none where this one does not compile.
+    nested: Option<Distilled>,
+    began_ns: i64,
+    lead: Option<Lead>,
+}
+
+/// An invocation that has been placed and understood.
+#[derive(Debug)]
+pub struct Asked {
+    /// Where it stands.
+    pub place: Place,
+    /// The client's process.
+    pub client: Process,
+    /// What it was called with.
+    pub invocation: Arc<Invocation>,
+    /// What that means.
+    pub command: Result<Arc<Command>, Bypass>,
+    /// Argument files: their lines are in the action.
+    argument_files: Vec<Vec<u8>>,
+}
+
+impl Cache {
+    /// Over a store.
+    pub fn new(shelf: Shelf, builds: Builds, stats: Stats, threads: usize) -> Self {
+        Self {
+            shelf: Arc::new(shelf),
+            flights: Flights::default(),
+            builds: Mutex::new(builds),
+            stats: Arc::new(Mutex::new(stats)),
+            ingest: Ingest::new(threads),
+            tickets: Mutex::default(),
+        }
+    }
+
+    /// Places and understands an invocation by the process `pid`.
+    pub fn ask(&self, invocation: Invocation, pid: u32) -> io::Result<Asked> {
+        let client = Process::get(pid).ok_or_else(|| io::Error::other("the client is gone"))?;
+        let expanded = argfile::expand(&invocation.argv, |file| argument_file(&invocation.cwd, file));
+        let (command, argument_files) = match expanded {
+            _ if !shares_files(pid) => (Err(Bypass::OtherNamespace), Vec::new()),
+            None => (Err(Bypass::ArgumentFile), Vec::new()),
+            Some((argv, files)) => (compilers::parse(&invocation, &argv), files),
+        };
+        let command = command.map(Arc::new);
+        let text = |argument: &Vec<u8>| String::from_utf8_lossy(argument).into_owned();
+        let summary = match &command {
+            Ok(command) => command.summary.clone(),
+            Err(_) => invocation.argv.iter().take(3).map(text).collect::<Vec<_>>().join(" "),
+        };
+        let ancestors = process::ancestors(&client);
+        let place = {
+            let mut builds = lock(&self.builds);
+            builds.prune(|process| process.pid != pid && process.is_alive());
+            builds.enter(&client, &ancestors, invocation.parent.as_ref(), summary)
+        };
+        lock(&self.stats).invocation(compiler(&command), place.depth);
+        Ok(Asked { place, client, invocation: Arc::new(invocation), command, argument_files })
+    }
+
+    /// The result of an action, if one holds now; else why not.
+    pub fn find(&self, asked: &Arc<Asked>, command: &Command) -> Result<v1::Hit, &'static str> {
+        let store = &self.shelf.store;
+        let mut manifest = store.index.manifest(&command.action).ok_or("new")?;
+        let mtime_ns = wire::now_ns();
+        let mut lost = None;
+        loop {
+            let invocation = &asked.invocation;
+            let mut facts = Disk::new(&self.shelf.inputs, &invocation.env, &command.roots, &invocation.cwd);
+            let index = match manifest.find(&mut facts) {
+                Ok(index) => index,
+                Err(failed) => return Err(lost.or(failed.map(Expectation::word)).unwrap_or("new")),
+            };
+            let blobs: Vec<_> = manifest.entries[index].result.blobs().collect();
+            if !store.promise(&blobs, mtime_ns) {
+                manifest.entries.remove(index);
+                let _ = store.index.put_manifest(&command.action, &manifest);
+                lost = Some("blob_lost");
+                continue;
+            }
+            if manifest.touch(index) {
+                let _ = store.index.put_manifest(&command.action, &manifest);
+            }
+            let entry = &manifest.entries[0];
+            self.fold_hit(asked, command, &entry.expectations, &entry.result);
+            let hit = wire::hit(&entry.result, &command.roots, &store.cas, mtime_ns, asked.place.id);
+            return hit.ok_or("new").inspect(|_| self.count_hit(asked, entry.result.duration_ms));
+        }
+    }
+
+    fn count_hit(&self, asked: &Arc<Asked>, saved_ms: u64) {
+        lock(&self.stats).hit(compiler(&asked.command), saved_ms);
+        lock(&self.builds).count(asked.place.build, |build| {
+            build.hits += 1;
+            build.saved_ms += saved_ms;
+        });
+        self.issue(asked, None, None);
+    }
+
+    /// The answer to an invocation that is none of zcache's business.
+    pub fn bypass(&self, asked: &Asked, reason: Bypass) -> v1::Bypass {
+        lock(&self.stats).bypass(compiler(&asked.command), &reason.to_string());
+        let mut builds = lock(&self.builds);
+        builds.replace(asked.place.id);
+        builds.count(asked.place.build, |build| build.bypasses += 1);
+        v1::Bypass { parent: Some(asked.place.for_children()), reason: reason.to_string() }
+    }
+
+    /// Whose turn it is to compile.
+    pub fn turn(&self, asked: &Asked, command: &Command) -> Turn {
+        self.flights.enter(command.action, &asked.client, asked.place.depth == 0)
+    }
+
+    /// The answer to an invocation that has to compile.
+    pub fn miss(&self, asked: &Arc<Asked>, lead: Option<Lead>, reason: &'static str) -> v1::Miss {
+        lock(&self.stats).miss(compiler(&asked.command), reason);
+        lock(&self.builds).count(asked.place.build, |build| build.misses += 1);
+        self.issue(asked, Some(Distilled::default()), lead);
+        v1::Miss { ticket: asked.place.id, parent: Some(asked.place.for_children()), reason: reason.to_owned() }
+    }
+
+    fn issue(&self, asked: &Arc<Asked>, nested: Option<Distilled>, lead: Option<Lead>) {
+        let ticket = Ticket { asked: Arc::clone(asked), nested, began_ns: coarse_now_ns(), lead };
+        lock(&self.tickets).insert(asked.place.id, ticket);
+    }
+
+    /// The client is gone: whatever it did not report is lost.
+    pub fn abandon(&self, id: u64) {
+        let ticket = lock(&self.tickets).remove(&id);
+        if let Some(Ticket { asked, nested: Some(_), .. }) = ticket {
+            let seen = Distilled { refusals: [Refusal::Nested].into(), ..Distilled::default() };
+            self.fold(&asked, seen);
+            lock(&self.stats).refused("abandoned");
+        }
+        lock(&self.builds).leave(id);
+    }
+
+    /// Takes a finished compile, or the news that a hit could not be used. None where the ticket is unknown.
+    pub fn commit(&self, outcome: v1::Outcome) -> Option<Result<(), Refusal>> {
+        let ticket = lock(&self.tickets).remove(&outcome.ticket)?;
+        let Ticket { asked, nested, began_ns, lead } = ticket;
+        let name = compiler(&asked.command);
+        let (Ok(command), Some(nested)) = (&asked.command, nested) else {
+            lock(&self.stats).error(name);
+            tracing::warn!(problem = outcome.problem, "a hit could not be used");
+            self.fold(&asked, Distilled { refusals: [Refusal::Nested].into(), ..Distilled::default() });
+            return Some(Ok(()));
+        };
+        let seen = self.seen(&asked, command, nested, &outcome);
+        self.fold(&asked, seen.clone());
+        let compiled = Compiled {
+            invocation: Arc::clone(&asked.invocation),
+            command: Arc::clone(command),
+            seen,
+            stdout: outcome.stdout,
+            stderr: outcome.stderr,
+            duration_ms: outcome.duration_ms,
+            began_ns,
+        };
+        let taken = self.shelf.take(compiled);
+        let refusal = taken.as_ref().err().cloned();
+        if let Some(refusal) = &refusal {
+            self.refuse(command, refusal);
+        }
+        let (shelf, stats) = (Arc::clone(&self.shelf), Arc::clone(&self.stats));
+        let summary = command.summary.clone();
+        if let Ok(taken) = taken {
+            self.ingest.push(move || {
+                match shelf.put(taken) {
+                    Ok(()) => lock(&stats).stored(name),
+                    Err(refusal) => {
+                        tracing::info!(command = summary, %refusal, "not stored");
+                        lock(&stats).refused(refusal.word());
+                    }
+                }
+                drop(lead);
+            });
+        }
+        Some(refusal.map_or(Ok(()), Err))
+    }
+
+    fn refuse(&self, command: &Command, refusal: &Refusal) {
+        if *refusal != Refusal::Failed {
+            tracing::info!(command = command.summary, %refusal, "not stored");
+        }
+        lock(&self.stats).refused(refusal.word());
+    }
+
+    /// What the compile did, as the observer, the client and its nested compiles tell.
+    fn seen(&self, asked: &Asked, command: &Command, nested: Distilled, outcome: &v1::Outcome) -> Distilled {
+        let mut seen = match records(&outcome.trace) {
+            Ok(records) => distill(&records, &*command.family, &asked.invocation.env),
+            Err(error) => Distilled { refusals: [Refusal::Trace(error)].into(), ..Distilled::default() },
+        };
+        seen.fold(nested);
+        for file in &asked.argument_files {
+            seen.contents.remove(&absolute(&asked.invocation.cwd, file));
+        }
+        if outcome.exit_code != 0 {
+            seen.refusals.insert(Refusal::Failed);
+        }
+        if !outcome.problem.is_empty() {
+            seen.refusals.insert(Refusal::Client(outcome.problem.clone()));
+        }
+        seen
+    }
+
+    /// A nested result's inputs are inputs of what it is nested in.
+    fn fold(&self, asked: &Asked, mut seen: Distilled) {
+        let Some(above) = lock(&self.builds).compiling_above(&asked.place) else { return };
+        let mut tickets = lock(&self.tickets);
+        let Some(Ticket { asked: outer, nested: Some(nested), .. }) = tickets.get_mut(&above) else { return };
+        // What was set on the way down follows from the outer compile's own inputs.
+        let (inner, outer) = (&asked.invocation.env, &outer.invocation.env);
+        let handed_down = |name: &Vec<u8>| inner.get(name) == outer.get(name);
+        seen.env.retain(handed_down);
+        seen.env_by_role.retain(handed_down);
+        nested.fold(seen);
+    }
+
+    fn fold_hit(&self, asked: &Asked, command: &Command, expectations: &[Expectation], result: &ActionResult) {
+        if asked.place.parent != 0 {
+            self.fold(asked, wire::as_seen(expectations, result, &command.roots, coarse_now_ns() as u64));
+        }
+    }
+
+    /// Waits until all that was committed is stored.
+    pub fn drain(&self) {
+        self.ingest.drain();
+    }
+
+    /// Whether nobody is being served.
+    pub fn is_idle(&self) -> bool {
+        let mut builds = lock(&self.builds);
+        builds.prune(Process::is_alive);
+        builds.is_idle() && lock(&self.tickets).is_empty()
+    }
+}
+
+fn compiler(command: &Result<Arc<Command>, Bypass>) -> &'static str {
+    command.as_ref().map_or("other", |command| command.family.name())
+}
+
+/// Whether the process sees the same files as the daemon.
+fn shares_files(pid: u32) -> bool {
+    let own = process::mount_namespace(std::process::id());
+    own.is_some() && process::mount_namespace(pid) == own
+}
+
+fn absolute(cwd: &[u8], file: &[u8]) -> Vec<u8> {
+    if file.starts_with(b"/") { file.to_vec() } else { [cwd, b"/", file].concat() }
+}
+
+fn argument_file(cwd: &[u8], file: &[u8]) -> Option<Vec<u8>> {
+    let at = absolute(cwd, file);
+    let meta = fs::metadata(path(&at)).ok()?;
+    (meta.is_file() && meta.len() <= ARGUMENT_FILE_MAX).then(|| fs::read(path(&at)).ok())?
+}

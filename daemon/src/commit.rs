@@ -1,0 +1,313 @@
+//! Commit: from what a compile was seen to do to an entry of the store. First, while the client waits, the outputs
+//! are taken and the inputs' states noted; the rest, reading and hashing, happens after.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::sync::{PoisonError, RwLock};
+
+use zcache_proto::Digest;
+
+use crate::cas::{Held, Scanned};
+use crate::compilers::{Command, OutputRule};
+use crate::distill::Distilled;
+use crate::facts::{listing, which};
+use crate::inputs::{Inputs, Stamp, path};
+use crate::invocation::Invocation;
+use crate::manifest::{ActionResult, Entry, Expectation, OutputContent, OutputFile, by_role};
+use crate::plugins::Plugins;
+use crate::refusal::Refusal;
+use crate::roles::Role;
+use crate::store::Store;
+use crate::template::{Template, names_root};
+
+/// Longest text output or stream that is kept, bytes.
+const TEXT_MAX: u64 = 8 << 20;
+
+/// Where results go and what is known of files.
+#[derive(Debug)]
+pub struct Shelf {
+    /// The store.
+    pub store: Store,
+    /// Digests of inputs.
+    pub inputs: Inputs,
+    /// What loaded objects import.
+    pub plugins: Plugins,
+    /// Held for writing while our own linking moves a file's change time and that is not noted yet.
+    pub linking: RwLock<()>,
+}
+
+/// A finished compile.
+#[derive(Debug)]
+pub struct Compiled {
+    /// What it was called with.
+    pub invocation: std::sync::Arc<Invocation>,
+    /// What that means.
+    pub command: std::sync::Arc<Command>,
+    /// What it did, its nested compiles' doings folded in.
+    pub seen: Distilled,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+    /// How long it took, milliseconds.
+    pub duration_ms: u64,
+    /// When it began, nanoseconds since 1970.
+    pub began_ns: i64,
+}
+
+/// A compile whose outputs are safe in the store's `tmp/`.
+#[derive(Debug)]
+pub struct Taken {
+    compiled: Compiled,
+    inputs: Vec<(Vec<u8>, Stamp)>,
+    outputs: Vec<(Vec<u8>, u32, TakenOutput)>,
+}
+
+#[derive(Debug)]
+enum TakenOutput {
+    Blob { held: Held, link: bool },
+    Text(Vec<u8>),
+    Directory,
+    Symlink(Vec<u8>),
+}
+
+impl Shelf {
+    /// Takes the outputs and notes the states of the inputs.
+    pub fn take(&self, compiled: Compiled) -> Result<Taken, Refusal> {
+        if let Some(refusal) = compiled.seen.refusals.first() {
+            return Err(refusal.clone());
+        }
+        if let Some(appeared) = compiled.seen.absent.iter().find(|at| fs::symlink_metadata(path(at)).is_ok()) {
+            return Err(Refusal::Changed(appeared.clone()));
+        }
+        let inputs = self.input_states(&compiled)?;
+        let outputs = self.outputs(&compiled)?;
+        declared(&compiled, &outputs)?;
+        Ok(Taken { compiled, inputs, outputs })
+    }
+
+    /// The state of each input, none of which may have changed since it was read.
+    fn input_states(&self, compiled: &Compiled) -> Result<Vec<(Vec<u8>, Stamp)>, Refusal> {
+        let _steady = self.linking.read().unwrap_or_else(PoisonError::into_inner);
+        let mut states = Vec::with_capacity(compiled.seen.contents.len());
+        for (at, time) in &compiled.seen.contents {
+            let meta = fs::metadata(path(at));
+            match meta {
+                Err(_) if is_temporary(at, compiled) => {}
+                // What was opened and is a directory, pipe or device after all is no content.
+                Ok(meta) if meta.is_dir() => {}
+                Ok(meta) if meta.is_file() => {
+                    let stamp = Stamp::of(&meta);
+                    if self.inputs.settled_ns(&stamp) >= *time as i64 {
+                        return Err(Refusal::Changed(at.clone()));
+                    }
+                    states.push((at.clone(), stamp));
+                }
+                _ => return Err(Refusal::Unreadable(at.clone())),
+            }
+        }
+        Ok(states)
+    }
+
+    fn outputs(&self, compiled: &Compiled) -> Result<Vec<(Vec<u8>, u32, TakenOutput)>, Refusal> {
+        let seen = &compiled.seen;
+        for at in &seen.modified {
+            // A file removed and made anew, or made by this compile, is no change of an older one.
+            let made_now = fs::symlink_metadata(path(at))
+                .is_ok_and(|m| m.created().is_ok_and(|t| since_1970_ns(t) >= compiled.began_ns));
+            if !made_now && !is_temporary(at, compiled) && (seen.outputs.contains(at) || !path(at).exists()) {
+                return Err(Refusal::Modifies(at.clone()));
+            }
+        }
+        let mut taken = Vec::new();
+        for at in seen.directories.iter().chain(&seen.outputs) {
+            if is_temporary(at, compiled) {
+                continue;
+            }
+            if let Ok(meta) = fs::symlink_metadata(path(at)) {
+                let mode = meta.permissions().mode() & 0o7777;
+                taken.push((at.clone(), mode, self.output(at, &meta, compiled)?));
+            }
+        }
+        Ok(taken)
+    }
+
+    fn output(&self, at: &[u8], meta: &fs::Metadata, compiled: &Compiled) -> Result<TakenOutput, Refusal> {
+        let strange = |_| Refusal::StrangeOutput(at.to_vec());
+        if meta.is_dir() {
+            return Ok(TakenOutput::Directory);
+        }
+        if meta.is_symlink() {
+            let target = fs::read_link(path(at)).map_err(strange)?;
+            return Ok(TakenOutput::Symlink(target.as_os_str().as_bytes().to_vec()));
+        }
+        if !meta.is_file() {
+            return Err(Refusal::StrangeOutput(at.to_vec()));
+        }
+        let rule = compiled.command.family.output_rule(at);
+        if rule == OutputRule::Text && meta.len() <= TEXT_MAX {
+            return fs::read(path(at)).map(TakenOutput::Text).map_err(strange);
+        }
+        let link = rule == OutputRule::Replaced;
+        let before = Stamp::of(meta);
+        let _moving = self.linking.write().unwrap_or_else(PoisonError::into_inner);
+        let held = self.store.cas.hold(path(at), link).map_err(|error| Refusal::Store(error.to_string()))?;
+        self.inputs.note_link(&before, &held.taken);
+        Ok(TakenOutput::Blob { held, link })
+    }
+
+    /// Reads and hashes all, and writes the entry.
+    pub fn put(&self, taken: Taken) -> Result<(), Refusal> {
+        let Taken { compiled, inputs, outputs } = taken;
+        let mut expectations = self.expectations(&compiled, &inputs)?;
+        let (files, named) = self.adopt(outputs, &compiled)?;
+        let pinned = compiled.seen.asks_cwd || compiled.command.family.hides_paths();
+        for (role, root) in compiled.command.roots.iter() {
+            if pinned || named.contains(&role) {
+                expectations.push(Expectation::Root(role, root.to_vec()));
+            }
+        }
+        expectations.sort_unstable();
+        expectations.dedup();
+        let text = |bytes: &[u8]| Template::of(bytes, &compiled.command.roots);
+        let result = ActionResult {
+            exit_code: 0,
+            stdout: text(&compiled.stdout),
+            stderr: text(&compiled.stderr),
+            outputs: files,
+            duration_ms: compiled.duration_ms,
+        };
+        let action = &compiled.command.action;
+        let mut manifest = self.store.index.manifest(action).unwrap_or_default();
+        manifest.insert(Entry { expectations, result });
+        self.store.index.put_manifest(action, &manifest).map_err(|error| Refusal::Store(error.to_string()))?;
+        self.store.evict();
+        Ok(())
+    }
+
+    fn expectations(&self, compiled: &Compiled, inputs: &[(Vec<u8>, Stamp)]) -> Result<Vec<Expectation>, Refusal> {
+        let Compiled { seen, invocation, command, .. } = compiled;
+        let by = |at: &[u8]| command.roots.role_of(at);
+        let digest_of = |name: &[u8]| invocation.env.get(name).map(Digest::of);
+        let mut all = Vec::new();
+        let mut environment = seen.environment;
+        for (at, stamp) in inputs {
+            let (digest, now) = self.inputs.digest(path(at)).map_err(|_| Refusal::Changed(at.clone()))?;
+            // Our own links may have been noted meanwhile, which settles a file earlier than it seemed.
+            if now != *stamp && self.inputs.settled_ns(&now) > self.inputs.settled_ns(stamp) {
+                return Err(Refusal::Changed(at.clone()));
+            }
+            environment |= seen.plugins.contains(at) && self.plugins.reads_environment(path(at), digest);
+            all.push(Expectation::Content(by(at), digest));
+        }
+        for (at, time) in &seen.listings {
+            let changed = || Refusal::Changed(at.clone());
+            let meta = fs::metadata(path(at)).map_err(|_| changed())?;
+            if Stamp::of(&meta).mtime_ns >= *time as i64 {
+                return Err(changed());
+            }
+            all.push(Expectation::Listing(by(at), listing(at).map_err(|_| changed())?));
+        }
+        for (name, found) in &seen.names {
+            match which(name, &invocation.env, &invocation.cwd) {
+                Some(now) if now == *found => all.push(Expectation::Which(name.clone(), Some(by(found)))),
+                // It was searched along another PATH than the build's, which follows from the build's.
+                _ => all.push(Expectation::Env(b"PATH".to_vec(), digest_of(b"PATH"))),
+            }
+        }
+        all.extend(seen.absent.iter().map(|at| Expectation::Absent(by(at))));
+        all.extend(seen.exists.iter().map(|(at, kind)| Expectation::Exists(by(at), *kind)));
+        all.extend(seen.links.iter().map(|(at, target)| Expectation::Link(by(at), by(target))));
+        all.extend(seen.env.iter().map(|name| Expectation::Env(name.clone(), digest_of(name))));
+        all.extend(seen.env_by_role.iter().map(|name| {
+            let value = invocation.env.get(name).map(|value| by_role(value, &command.roots));
+            Expectation::EnvByRole(name.clone(), value)
+        }));
+        if environment {
+            all.push(Expectation::Environment(invocation.env.digest()));
+        }
+        Ok(all)
+    }
+
+    /// Makes the outputs blobs. Also says which roots their bytes name.
+    fn adopt(
+        &self,
+        outputs: Vec<(Vec<u8>, u32, TakenOutput)>,
+        compiled: &Compiled,
+    ) -> Result<(Vec<OutputFile>, BTreeSet<Role>), Refusal> {
+        let failed = |error: std::io::Error| Refusal::Store(error.to_string());
+        let roots = &compiled.command.roots;
+        let needles: Vec<&[u8]> = roots.iter().map(|(_, root)| root).collect();
+        let (mut files, mut named) = (Vec::new(), BTreeSet::new());
+        for (at, mode, output) in outputs {
+            let content = match output {
+                TakenOutput::Directory => OutputContent::Directory,
+                TakenOutput::Text(text) => OutputContent::Text(Template::of(&text, roots)),
+                TakenOutput::Symlink(target) => {
+                    named.extend(roots.iter().filter(|(_, root)| names_root(&target, root)).map(|(role, _)| role));
+                    OutputContent::Symlink(target)
+                }
+                TakenOutput::Blob { mut held, link } => {
+                    self.store.cas.separate(&mut held).map_err(failed)?;
+                    let scanned = self.store.cas.scan(&held, &needles).map_err(failed)?;
+                    let found = roots.iter().zip(&scanned.found).filter(|(_, found)| **found);
+                    named.extend(found.map(|((role, _), _)| role));
+                    self.adopt_blob(&at, held, &scanned).map_err(failed)?;
+                    OutputContent::Blob { digest: scanned.digest, size: scanned.size, link }
+                }
+            };
+            files.push(OutputFile { path: roots.role_of(&at), content, mode });
+        }
+        Ok((files, named))
+    }
+
+    /// Taking our link to the output away, or elsewhere, moves its change time: the content is what it was.
+    fn adopt_blob(&self, at: &[u8], held: Held, scanned: &Scanned) -> std::io::Result<()> {
+        let taken = held.taken;
+        let _moving = self.linking.write().unwrap_or_else(PoisonError::into_inner);
+        self.store.adopt(held, scanned)?;
+        if let Ok(meta) = fs::symlink_metadata(path(at)) {
+            let now = Stamp::of(&meta);
+            self.inputs.note_link(&taken, &now);
+            if (now.ino, now.size, now.mtime_ns) == (taken.ino, taken.size, taken.mtime_ns) {
+                self.inputs.remember(&now, scanned.digest);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `at` is where programs put what they need for a moment, rather than a place of this build.
+fn is_temporary(at: &[u8], compiled: &Compiled) -> bool {
+    let temporary = compiled.invocation.env.get(b"TMPDIR").filter(|dir| dir.starts_with(b"/")).unwrap_or(b"/tmp");
+    path(at).starts_with(path(temporary)) && compiled.command.roots.role_of(at).role.is_none()
+}
+
+/// Every input that a dependency file names must have been seen; else observation failed.
+fn declared(compiled: &Compiled, outputs: &[(Vec<u8>, u32, TakenOutput)]) -> Result<(), Refusal> {
+    let seen = &compiled.seen;
+    let identity = |at: &Path| fs::metadata(at).ok().map(|m| (m.dev(), m.ino()));
+    for (at, _, output) in outputs {
+        let TakenOutput::Text(text) = output else { continue };
+        for name in compiled.command.family.declared_inputs(at, text) {
+            let full = path(&compiled.invocation.cwd).join(path(&name));
+            let bytes = full.as_os_str().as_bytes();
+            if seen.contents.contains_key(bytes) || seen.outputs.contains(bytes) {
+                continue;
+            }
+            // The same file by another name, through `..` or a link.
+            let wanted = identity(&full);
+            if wanted.is_none() || !seen.contents.keys().any(|known| identity(path(known)) == wanted) {
+                return Err(Refusal::Undeclared(bytes.to_vec()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn since_1970_ns(time: std::time::SystemTime) -> i64 {
+    time.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
+}

@@ -1,0 +1,259 @@
+//! rustc, clippy-driver and chains of wrappers around them: command line, habits and outputs. The only file that
+//! knows rustc and what cargo makes of it. Pure.
+
+use super::toolchain::{file_name, is_below, is_tool, parent};
+use super::{Bypass, EnvRule, Family, OutputRule};
+use crate::invocation::Invocation;
+use crate::roles::{Role, Roots};
+
+/// Bits of `Invocation::terminals` for standard output and error.
+const OUTPUT_TERMINALS: u32 = 0b110;
+
+/// One rustc command.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Rustc {
+    out_dir: Option<Vec<u8>>,
+    output: Option<Vec<u8>>,
+    target: Option<Vec<u8>>,
+    crate_name: Option<Vec<u8>>,
+    incremental: Option<Vec<u8>>,
+    dependency_dirs: Vec<Vec<u8>>,
+    json: bool,
+    colour_given: bool,
+    probe: bool,
+    compressed_debug: bool,
+}
+
+/// Reads a command. Its shape decides, not its program's name: a stand-in script is called as rustc is.
+pub fn parse(invocation: &Invocation, argv: &[Vec<u8>]) -> Result<(Rustc, Roots, String), Bypass> {
+    if invocation.env.get(b"__CARGO_FIX_PLZ").is_some() {
+        return Err(Bypass::CargoFix);
+    }
+    let mut rustc = Rustc::default();
+    let mut named = is_rustc(&argv[0]);
+    let mut arguments = argv[1..].iter().peekable();
+    // A workspace wrapper gets the path of rustc as its first argument.
+    if let Some(inner) = arguments.next_if(|argument| is_rustc(argument)) {
+        named = named || !inner.is_empty();
+    }
+    while let Some(argument) = arguments.next() {
+        rustc.argument(argument, &mut arguments, &invocation.cwd);
+    }
+    if !(named || rustc.crate_name.is_some() || rustc.probe) || arguments_missing(argv) {
+        return Err(Bypass::UnknownCompiler);
+    }
+    if invocation.terminals & OUTPUT_TERMINALS != 0 && !rustc.json && !rustc.colour_given {
+        return Err(Bypass::Terminal);
+    }
+    let roots = rustc.roots(&invocation.cwd);
+    let summary = rustc.summary(argv);
+    Ok((rustc, roots, summary))
+}
+
+fn is_rustc(path: &[u8]) -> bool {
+    matches!(file_name(path), b"rustc" | b"clippy-driver")
+}
+
+fn arguments_missing(argv: &[Vec<u8>]) -> bool {
+    argv.len() < 2
+}
+
+impl Rustc {
+    /// Takes in one argument, and its value where that is the next one.
+    fn argument<'a>(
+        &mut self,
+        argument: &'a [u8],
+        rest: &mut std::iter::Peekable<impl Iterator<Item = &'a Vec<u8>>>,
+        cwd: &[u8],
+    ) {
+        const VALUED: &[&[u8]] = &[
+            b"--out-dir",
+            b"--target",
+            b"--crate-name",
+            b"-C",
+            b"--codegen",
+            b"-L",
+            b"-o",
+            b"--error-format",
+            b"--color",
+            b"--print",
+            b"--emit",
+            b"--extern",
+            b"--cfg",
+            b"--check-cfg",
+            b"--edition",
+            b"--crate-type",
+            b"-l",
+            b"-Z",
+            b"--cap-lints",
+            b"-A",
+            b"-W",
+            b"-D",
+            b"-F",
+            b"--json",
+            b"--remap-path-prefix",
+            b"--sysroot",
+            b"--explain",
+        ];
+        let (name, value) = if VALUED.contains(&argument) {
+            (argument, rest.next().map_or(b"".as_slice(), Vec::as_slice))
+        } else if let Some(at) = argument.iter().position(|&b| b == b'=').filter(|_| argument.starts_with(b"--")) {
+            (&argument[..at], &argument[at + 1..])
+        } else if argument.len() > 2 && matches!(&argument[..2], b"-C" | b"-L" | b"-o" | b"-Z") {
+            argument.split_at(2)
+        } else {
+            (argument, b"".as_slice())
+        };
+        self.option(name, value, cwd);
+    }
+
+    fn option(&mut self, name: &[u8], value: &[u8], cwd: &[u8]) {
+        match name {
+            b"--out-dir" => self.out_dir = Some(join(cwd, value)),
+            b"-o" => self.output = Some(join(cwd, value)),
+            b"--target" => self.target = Some(value.to_vec()),
+            b"--crate-name" => self.crate_name = Some(value.to_vec()),
+            b"--error-format" => self.json = value == b"json",
+            b"--color" => self.colour_given = value != b"auto",
+            b"-vV" | b"-V" | b"--version" | b"--print" => self.probe = true,
+            b"-L" => {
+                if let Some(dir) = value.strip_prefix(b"dependency=") {
+                    self.dependency_dirs.push(join(cwd, dir));
+                }
+            }
+            b"-C" | b"--codegen" => {
+                if let Some(dir) = value.strip_prefix(b"incremental=") {
+                    self.incremental = Some(join(cwd, dir));
+                }
+                self.compressed_debug |= contains(value, b"compress-debug") || contains(value, b"-gz");
+            }
+            b"-Z" => self.compressed_debug |= contains(value, b"debuginfo-compression"),
+            _ => {}
+        }
+    }
+
+    /// The arguments that the action's digest covers: all, but that of `-C incremental=` only that it is there.
+    pub fn key_arguments<'a>(&self, argv: &'a [Vec<u8>]) -> Vec<&'a [u8]> {
+        let shorten = |argument: &'a Vec<u8>| -> &'a [u8] {
+            for prefix in [b"incremental=".as_slice(), b"-Cincremental=", b"--codegen=incremental="] {
+                if argument.starts_with(prefix) {
+                    return &argument[..prefix.len()];
+                }
+            }
+            argument
+        };
+        argv.iter().map(shorten).collect()
+    }
+
+    fn roots(&self, cwd: &[u8]) -> Roots {
+        let target = match (&self.out_dir, &self.output) {
+            (Some(dir), _) => Some(target_root(dir, self.target.as_deref())),
+            (None, Some(output)) => Some(parent(output).to_vec()),
+            (None, None) => None,
+        };
+        Roots::new([(Role::Workspace, cwd.to_vec())].into_iter().chain(target.map(|dir| (Role::Target, dir))))
+    }
+
+    fn summary(&self, argv: &[Vec<u8>]) -> String {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let tool = text(file_name(&argv[0]));
+        match &self.crate_name {
+            Some(name) => format!("{tool} {}", text(name)),
+            None => argv[1..].iter().take(3).fold(tool, |line, argument| format!("{line} {}", text(argument))),
+        }
+    }
+}
+
+impl Family for Rustc {
+    fn name(&self) -> &'static str {
+        "rustc"
+    }
+
+    fn owns(&self, program: &[u8], module: &[u8]) -> bool {
+        let sysroot = parent(parent(program));
+        is_tool(program) && (is_below(module, sysroot) || is_system_library(module) || module == program)
+    }
+
+    fn is_state(&self, path: &[u8]) -> bool {
+        self.incremental.as_ref().is_some_and(|dir| is_below(path, dir))
+    }
+
+    fn lists_for_candidates(&self, path: &[u8]) -> bool {
+        let in_sysroot = contains(path, b"/lib/rustlib/");
+        let trimmed = path.strip_suffix(b"/").unwrap_or(path);
+        in_sysroot || self.dependency_dirs.iter().any(|dir| dir == trimmed) || self.out_dir.as_deref() == Some(trimmed)
+    }
+
+    fn env_rule(&self, name: &[u8]) -> EnvRule {
+        match name {
+            // The jobserver, where temporary files go, and PATH, whose effect is seen as resolved programs.
+            b"CARGO_MAKEFLAGS" | b"MAKEFLAGS" | b"MFLAGS" | b"TMPDIR" | b"PATH" | b"RUST_RECURSION_COUNT" => {
+                EnvRule::Ignore
+            }
+            b"OUT_DIR" => EnvRule::ByRole,
+            _ => EnvRule::Exact,
+        }
+    }
+
+    fn output_rule(&self, path: &[u8]) -> OutputRule {
+        match file_name(path).rsplit(|&b| b == b'.').next() {
+            Some(b"d") => OutputRule::Text,
+            Some(b"rlib" | b"rmeta") => OutputRule::Replaced,
+            _ => OutputRule::Plain,
+        }
+    }
+
+    fn declared_inputs(&self, path: &[u8], text: &[u8]) -> Vec<Vec<u8>> {
+        if self.output_rule(path) != OutputRule::Text {
+            return Vec::new();
+        }
+        // rustc repeats every input as a rule without prerequisites: `src/lib.rs:`.
+        let lines = text.split(|&b| b == b'\n').filter(|line| !line.starts_with(b"#"));
+        lines.filter_map(|line| line.strip_suffix(b":")).map(unescape).collect()
+    }
+
+    fn hides_paths(&self) -> bool {
+        self.compressed_debug
+    }
+}
+
+fn unescape(name: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(name.len());
+    let mut bytes = name.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' if bytes.peek() == Some(&b' ') => plain.extend(bytes.next()),
+            _ => plain.push(byte),
+        }
+    }
+    plain
+}
+
+/// Where cargo's target directory begins, above `<profile>/deps`, `<triple>/<profile>/build/<package>` and the like.
+fn target_root(out_dir: &[u8], triple: Option<&[u8]>) -> Vec<u8> {
+    let profile = match file_name(out_dir) {
+        b"deps" | b"examples" => parent(out_dir),
+        _ if file_name(parent(out_dir)) == b"build" => parent(parent(out_dir)),
+        _ => return out_dir.to_vec(),
+    };
+    let above = parent(profile);
+    let stem = triple.map(|triple| file_name(triple.strip_suffix(b".json").unwrap_or(triple)));
+    if stem.is_some_and(|stem| stem == file_name(above)) { parent(above).to_vec() } else { above.to_vec() }
+}
+
+fn is_system_library(module: &[u8]) -> bool {
+    [b"/lib/".as_slice(), b"/lib64/", b"/usr/lib/", b"/usr/lib64/"].iter().any(|dir| module.starts_with(dir))
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    memchr::memmem::find(haystack, needle).is_some()
+}
+
+fn join(cwd: &[u8], path: &[u8]) -> Vec<u8> {
+    let path = if path.starts_with(b"/") { path.to_vec() } else { [cwd, b"/", path].concat() };
+    path.strip_suffix(b"/").filter(|rest| !rest.is_empty()).map_or(path.clone(), <[u8]>::to_vec)
+}
+
+#[cfg(test)]
+#[path = "rustc_tests.rs"]
+mod tests;

@@ -1,0 +1,109 @@
+//! Tests of rustc's command line.
+
+use super::super::parse as parse_command;
+use super::*;
+
+fn invocation(cwd: &str, command: &str) -> Invocation {
+    Invocation {
+        argv: command.split(' ').map(|word| word.as_bytes().to_vec()).collect(),
+        program: b"/sysroot/bin/rustc".into(),
+        cwd: cwd.into(),
+        ..Invocation::default()
+    }
+}
+
+fn parsed(cwd: &str, command: &str) -> Result<(Rustc, Roots, String), Bypass> {
+    let invocation = invocation(cwd, command);
+    parse(&invocation, &invocation.argv)
+}
+
+fn action(cwd: &str, command: &str) -> zcache_proto::Digest {
+    let invocation = invocation(cwd, command);
+    parse_command(&invocation, &invocation.argv).unwrap().action
+}
+
+#[test]
+fn cargos_layouts_have_one_target_root() {
+    for (out_dir, triple, root) in [
+        ("/w/target/debug/deps", None, "/w/target"),
+        ("/w/target/debug/examples", None, "/w/target"),
+        ("/w/target/debug/build/ring-0a1b", None, "/w/target"),
+        ("/w/t/aarch64-unknown-linux-gnu/release/deps", Some("aarch64-unknown-linux-gnu"), "/w/t"),
+        ("/w/t/my/release/deps", Some("/w/my.json"), "/w/t"),
+        ("/w/t/release/deps", Some("aarch64-unknown-linux-gnu"), "/w/t"),
+        ("/plain/out", None, "/plain/out"),
+    ] {
+        assert_eq!(target_root(out_dir.as_bytes(), triple.map(str::as_bytes)), root.as_bytes(), "{out_dir}");
+    }
+}
+
+#[test]
+fn another_checkout_is_the_same_action() {
+    let command = |root: &str| {
+        format!(
+            "rustc --crate-name x src/lib.rs --out-dir {root}/target/debug/deps -C incremental={root}/target/debug/incremental \
+             --extern y={root}/target/debug/deps/liby.rmeta"
+        )
+    };
+    assert_eq!(action("/a/ws", &command("/a/ws")), action("/b/elsewhere", &command("/b/elsewhere")));
+}
+
+#[test]
+fn what_matters_is_in_the_action() {
+    let base = "rustc --crate-name x src/lib.rs --extern x=/t/a --extern y=/t/b";
+    for other in [
+        "rustc --crate-name x src/lib.rs --extern x=/t/b --extern y=/t/a",
+        "rustc --crate-name x src/lib.rs --extern y=/t/b --extern x=/t/a",
+        "rustc --crate-name x src/lib.rs --extern x=/t/a --extern y=/t/b -C incremental=/i",
+        "rustc --crate-name x src/lib.rs --extern x=/t/a --extern y=/t/b -C opt-level=1",
+    ] {
+        assert_ne!(action("/a/ws", base), action("/a/ws", other), "{other}");
+    }
+    let on = |dir: &str| action("/a/ws", &format!("{base} -C incremental={dir}"));
+    assert_eq!(on("/i"), on("/j"));
+    let joined = |dir: &str| action("/a/ws", &format!("{base} -Cincremental={dir}"));
+    assert_eq!(joined("/i"), joined("/j"));
+}
+
+#[test]
+fn shapes_that_are_rustcs() {
+    for command in [
+        "rustc -vV",
+        "./stand-in.sh --crate-name x src/lib.rs",
+        "clippy-driver rustc --crate-name x y.rs",
+        "w rustc -vV",
+    ] {
+        assert!(parsed("/w/s", command).is_ok(), "{command}");
+    }
+    for command in ["gcc -c x.c", "rustc", "ls -l"] {
+        assert_eq!(parsed("/w/s", command).unwrap_err(), Bypass::UnknownCompiler, "{command}");
+    }
+}
+
+#[test]
+fn terminals_are_left_alone_unless_the_output_is_the_same() {
+    for (command, bypassed) in [
+        ("rustc x.rs", true),
+        ("rustc x.rs --error-format=json", false),
+        ("rustc x.rs --color always", false),
+        ("rustc x.rs --color=auto", true),
+    ] {
+        let invocation = Invocation { terminals: 0b100, ..invocation("/w/s", command) };
+        assert_eq!(parse(&invocation, &invocation.argv).is_err(), bypassed, "{command}");
+    }
+}
+
+#[test]
+fn cargo_fix_is_left_alone() {
+    let mut invocation = invocation("/w/s", "cargo rustc --crate-name x y.rs");
+    invocation.env = crate::invocation::Env::new(vec![b"__CARGO_FIX_PLZ=127.0.0.1:1".into()]);
+    assert_eq!(parse(&invocation, &invocation.argv).unwrap_err(), Bypass::CargoFix);
+}
+
+#[test]
+fn dep_info_names_inputs_as_empty_rules() {
+    let text =
+        b"/t/x.d: src/lib.rs a\\ b.rs\n\n/t/x: src/lib.rs a\\ b.rs\n\nsrc/lib.rs:\na\\ b.rs:\n\n# env-dep:X=y:\n";
+    let inputs = Rustc::default().declared_inputs(b"/t/x.d", text);
+    assert_eq!(inputs, [b"src/lib.rs".to_vec(), b"a b.rs".to_vec()]);
+}

@@ -1,0 +1,88 @@
+//! Toolchain: the programs that compilers start, whose reading of the clock, of the kernel's files and of the
+//! environment they hand on is known not to show in what they make. Pure.
+
+/// Names without target prefix and version suffix.
+const PROGRAMS: &[&[u8]] = &[
+    b"ar",
+    b"as",
+    b"c++",
+    b"cc",
+    b"cc1",
+    b"cc1plus",
+    b"clang",
+    b"clang++",
+    b"clippy-driver",
+    b"collect2",
+    b"g++",
+    b"gcc",
+    b"ld",
+    b"ld.bfd",
+    b"ld.gold",
+    b"ld.lld",
+    b"ld.mold",
+    b"lld",
+    b"lto-wrapper",
+    b"lto1",
+    b"mold",
+    b"ranlib",
+    b"rust-lld",
+    b"rustc",
+    b"strip",
+    b"wasm-ld",
+    b"wild",
+];
+
+/// Whether `path` is a compiler, assembler or linker: `/usr/bin/x86_64-linux-gnu-gcc-12` is.
+pub fn is_tool(path: &[u8]) -> bool {
+    let name = file_name(path);
+    let unversioned = match name.iter().rposition(|&b| b == b'-') {
+        Some(at) if name[at + 1..].iter().all(|b| b.is_ascii_digit() || *b == b'.') => &name[..at],
+        _ => name,
+    };
+    let plain = |name: &[u8]| PROGRAMS.contains(&name);
+    let last = unversioned.rsplit(|&b| b == b'-').next().unwrap_or(unversioned);
+    plain(unversioned) || plain(last)
+}
+
+/// The part after the last slash.
+pub fn file_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|&b| b == b'/').next().unwrap_or(path)
+}
+
+/// The part before the last slash.
+pub fn parent(path: &[u8]) -> &[u8] {
+    match path.iter().rposition(|&b| b == b'/') {
+        Some(0) => b"/",
+        Some(at) => &path[..at],
+        None => b"",
+    }
+}
+
+/// Whether `path` lies in or is `directory`.
+pub fn is_below(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest[0] == b'/' || directory.ends_with(b"/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_without_prefix_and_version() {
+        for tool in
+            ["/usr/bin/x86_64-linux-gnu-gcc-12", "/usr/lib/gcc/x86_64-linux-gnu/12/cc1", "/opt/clang-14", "ld.lld"]
+        {
+            assert!(is_tool(tool.as_bytes()), "{tool}");
+        }
+        for other in ["/bin/dash", "/usr/bin/git", "/usr/bin/python3.11", "/ws/rustc.sh", "/x/my-cc.sh"] {
+            assert!(!is_tool(other.as_bytes()), "{other}");
+        }
+    }
+
+    #[test]
+    fn below_is_by_component() {
+        assert!(is_below(b"/a/b", b"/a") && is_below(b"/a", b"/a") && is_below(b"/a", b"/"));
+        assert!(!is_below(b"/ab", b"/a"));
+        assert_eq!((parent(b"/a/b"), parent(b"/a"), parent(b"a")), (b"/a".as_slice(), b"/".as_slice(), b"".as_slice()));
+    }
+}

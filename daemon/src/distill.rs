@@ -1,0 +1,411 @@
+//! Distill: what the records of an observation mean. Out come the inputs of a compile, what it leaves behind, and
+//! the reasons for which it must not be stored. Pure: paths are taken as seen, nothing is looked up on disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use zcache_proto::trace;
+
+use crate::compilers::toolchain::{file_name, is_below, is_tool, parent};
+use crate::compilers::{EnvRule, Family};
+use crate::images::{Image, Images};
+use crate::invocation::Env;
+use crate::manifest::Kind;
+use crate::observation::Record;
+use crate::refusal::Refusal;
+
+const ENOENT: u32 = 2;
+const ENOTDIR: u32 = 20;
+const S_IFMT: u64 = 0o170_000;
+
+/// What a compile read, looked for and made.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Distilled {
+    /// Files read, with the time of the first reading, nanoseconds since 1970.
+    pub contents: BTreeMap<Vec<u8>, u64>,
+    /// Paths looked for and not found.
+    pub absent: BTreeSet<Vec<u8>>,
+    /// Paths found and not read.
+    pub exists: BTreeMap<Vec<u8>, Option<Kind>>,
+    /// Directories listed, with the time of the first listing.
+    pub listings: BTreeMap<Vec<u8>, u64>,
+    /// Links read and paths resolved, with the answer.
+    pub links: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Variables asked for.
+    pub env: BTreeSet<Vec<u8>>,
+    /// Variables asked for whose value may name the checkout.
+    pub env_by_role: BTreeSet<Vec<u8>>,
+    /// A program ran that may have read any variable.
+    pub environment: bool,
+    /// Names searched along PATH, and what was found.
+    pub names: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The directory's own path was asked by more than the compiler.
+    pub asks_cwd: bool,
+    /// Objects that the compiler loaded from the project: a look at their imports says whether they read the
+    /// environment whole.
+    pub plugins: BTreeSet<Vec<u8>>,
+    /// Files and links made.
+    pub outputs: BTreeSet<Vec<u8>>,
+    /// Directories made.
+    pub directories: BTreeSet<Vec<u8>>,
+    /// Files opened for writing that may have been there before.
+    pub modified: BTreeSet<Vec<u8>>,
+    /// Why the result must not be stored.
+    pub refusals: BTreeSet<Refusal>,
+}
+
+/// Reads `records`, which a compile of `family` with environment `env` left.
+pub fn distill(records: &[Record<'_>], family: &dyn Family, env: &Env) -> Distilled {
+    let images = Images::of(records);
+    let mut distiller = Distiller { family, env, images: &images, made: BTreeSet::new(), out: Distilled::default() };
+    distiller.programs();
+    for (index, record) in records.iter().enumerate() {
+        if !images.is_exempt(index) {
+            distiller.record(record, images.of_record(index));
+        }
+    }
+    distiller.finish()
+}
+
+struct Distiller<'a> {
+    family: &'a dyn Family,
+    env: &'a Env,
+    images: &'a Images,
+    /// Whatever the tree itself made, kept or not: what is read from there follows from other inputs.
+    made: BTreeSet<Vec<u8>>,
+    out: Distilled,
+}
+
+impl Distiller<'_> {
+    fn programs(&mut self) {
+        for program in self.images.unobserved() {
+            self.out.refusals.insert(Refusal::Unobserved(program.clone()));
+        }
+        for image in self.images.iter() {
+            self.out.environment |= !is_tool(&image.program);
+            self.earlier_libraries(image);
+        }
+    }
+
+    /// The dynamic linker looks in LD_LIBRARY_PATH first: an object that appears there would be taken.
+    fn earlier_libraries(&mut self, image: &Image) {
+        let Some(path) = self.env.get(b"LD_LIBRARY_PATH") else { return };
+        let dirs: Vec<&[u8]> = path.split(|&b| b == b':').filter(|dir| dir.starts_with(b"/")).collect();
+        for module in image.initial_modules().filter(|module| *module != image.program) {
+            let found = dirs.iter().position(|dir| dir.strip_suffix(b"/").unwrap_or(dir) == parent(module));
+            for dir in &dirs[..found.unwrap_or(dirs.len())] {
+                self.out.absent.insert([dir.strip_suffix(b"/").unwrap_or(dir), b"/", file_name(module)].concat());
+            }
+        }
+    }
+
+    fn record(&mut self, record: &Record<'_>, image: Option<&Image>) {
+        let own = image.is_some_and(|image| {
+            image.module_at(record.caller).is_some_and(|module| self.family.owns(&image.program, module))
+        });
+        let path = tidy(record.a);
+        match record.kind {
+            trace::START => self.read(path, record.time_ns),
+            trace::MODULE => self.module(path, record, image),
+            trace::READ => self.opened(path, record, own),
+            trace::WRITE if record.errno == 0 => self.written(path, record),
+            trace::STAT => self.stat(path, record, own),
+            trace::LIST => self.listed(path, record, own),
+            trace::READLINK => self.link(path, record),
+            trace::GETENV => self.variable(record, own),
+            trace::EXEC | trace::SPAWN => self.program(path, record),
+            trace::RENAME => self.renamed(path, tidy(record.b)),
+            trace::LINK => self.make(tidy(record.b)),
+            trace::SYMLINK => self.make(path),
+            trace::REMOVE => self.removed(path),
+            trace::MKDIR => self.directory(path),
+            trace::CLOCK if !own && !image.is_some_and(|image| is_tool_of(image, record)) => {
+                self.out.refusals.insert(Refusal::Clock);
+            }
+            trace::SOCKET => {
+                self.out.refusals.insert(Refusal::Socket);
+            }
+            trace::GETCWD => self.out.asks_cwd |= !own,
+            _ => {}
+        }
+    }
+
+    /// Whether `path` is no input, whatever is done to it.
+    fn is_internal(&self, path: &[u8]) -> bool {
+        self.family.is_state(path) || self.is_made(path)
+    }
+
+    fn is_made(&self, path: &[u8]) -> bool {
+        covers(&self.made, path)
+    }
+
+    fn read(&mut self, path: Vec<u8>, time_ns: u64) {
+        if !self.is_internal(&path) && path.starts_with(b"/") {
+            let first = self.out.contents.entry(path).or_insert(time_ns);
+            *first = time_ns.min(*first);
+        }
+    }
+
+    fn module(&mut self, path: Vec<u8>, record: &Record<'_>, image: Option<&Image>) {
+        if image.is_some_and(|image| is_tool(&image.program) && !self.family.owns(&image.program, &path)) {
+            self.out.plugins.insert(path.clone());
+        }
+        self.read(path, record.time_ns);
+    }
+
+    fn opened(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
+        if record.errno != 0 {
+            self.missed(path, record.errno);
+        } else if is_kernels(&path) {
+            self.kernels(path, own);
+        } else if record.has(trace::DIRECTORY) {
+            self.listed(path, record, own);
+        } else {
+            self.read(path, record.time_ns);
+        }
+    }
+
+    /// Files of the kernel say something new each time; a compiler reads them for its own purposes only.
+    fn kernels(&mut self, path: Vec<u8>, own: bool) {
+        const HARMLESS: &[&[u8]] = &[
+            b"/dev/null",
+            b"/dev/zero",
+            b"/dev/full",
+            b"/dev/tty",
+            b"/dev/urandom",
+            b"/dev/random",
+            b"/proc/cpuinfo",
+            b"/proc/filesystems",
+            b"/proc/meminfo",
+            b"/sys/devices/system/cpu/online",
+        ];
+        let harmless = HARMLESS.contains(&path.as_slice())
+            || is_below(&path, b"/proc/self")
+            || is_below(&path, b"/dev/fd")
+            || is_below(&path, b"/sys/fs/cgroup");
+        if !own && !harmless {
+            self.out.refusals.insert(Refusal::KernelFile(path));
+        }
+    }
+
+    fn missed(&mut self, path: Vec<u8>, errno: u32) {
+        if is_kernels(&path) || self.is_internal(&path) {
+            return;
+        }
+        match errno {
+            ENOENT | ENOTDIR => {
+                self.out.absent.insert(path);
+            }
+            _ => {
+                self.out.refusals.insert(Refusal::Unreadable(path));
+            }
+        }
+    }
+
+    fn stat(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
+        if record.errno != 0 {
+            return self.missed(path, record.errno);
+        }
+        let kind = match record.value & S_IFMT {
+            0o100_000 => Some(Kind::File),
+            0o040_000 => Some(Kind::Directory),
+            _ => None,
+        };
+        // A macro may use a file's length, which its content decides.
+        if !own && kind == Some(Kind::File) && !is_kernels(&path) {
+            return self.read(path, record.time_ns);
+        }
+        if !is_kernels(&path) && !self.is_internal(&path) {
+            let known = self.out.exists.entry(path).or_insert(kind);
+            *known = known.or(kind);
+        }
+    }
+
+    fn listed(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
+        if record.errno != 0 {
+            return self.missed(path, record.errno);
+        }
+        if is_kernels(&path) || self.is_internal(&path) || (own && self.family.lists_for_candidates(&path)) {
+            return;
+        }
+        let first = self.out.listings.entry(path).or_insert(record.time_ns);
+        *first = record.time_ns.min(*first);
+    }
+
+    fn link(&mut self, path: Vec<u8>, record: &Record<'_>) {
+        const EINVAL: u32 = 22;
+        match record.errno {
+            _ if is_kernels(&path) || self.is_internal(&path) => {}
+            0 => {
+                self.out.links.insert(path, record.b.to_vec());
+            }
+            EINVAL => {
+                self.out.exists.entry(path).or_insert(None);
+            }
+            errno => self.missed(path, errno),
+        }
+    }
+
+    fn variable(&mut self, record: &Record<'_>, own: bool) {
+        let (name, found) = (record.a, record.has(trace::FOUND));
+        let ours = name.starts_with(b"ZCACHE_");
+        let given = self.env.get(name);
+        // A value that the tree set itself follows from other inputs.
+        let derived = found != given.is_some() || given.is_some_and(|value| trace::hash(value) != record.value);
+        if ours || derived {
+            return;
+        }
+        match if own { self.family.env_rule(name) } else { EnvRule::Exact } {
+            EnvRule::Ignore => {}
+            EnvRule::ByRole => {
+                self.out.env_by_role.insert(name.to_vec());
+            }
+            EnvRule::Exact => {
+                self.out.env.insert(name.to_vec());
+            }
+        }
+    }
+
+    fn program(&mut self, path: Vec<u8>, record: &Record<'_>) {
+        if !record.b.is_empty() {
+            self.out.names.insert(record.b.to_vec(), path.clone());
+        }
+        self.read(path, record.time_ns);
+    }
+
+    fn written(&mut self, path: Vec<u8>, record: &Record<'_>) {
+        if is_kernels(&path) || self.family.is_state(&path) {
+            return;
+        }
+        if self.out.contents.contains_key(&path) && !self.is_made(&path) {
+            self.out.refusals.insert(Refusal::RewritesInput(path.clone()));
+        }
+        let fresh = record.has(trace::TRUNCATE) || record.has(trace::EXCLUSIVE) || self.is_made(&path);
+        if !fresh {
+            self.out.modified.insert(path.clone());
+        }
+        self.make(path);
+    }
+
+    fn make(&mut self, path: Vec<u8>) {
+        if !self.family.is_state(&path) {
+            self.made.insert(path.clone());
+            self.out.outputs.insert(path);
+        }
+    }
+
+    fn directory(&mut self, path: Vec<u8>) {
+        if !self.family.is_state(&path) {
+            self.made.insert(path.clone());
+            self.out.directories.insert(path);
+        }
+    }
+
+    fn renamed(&mut self, from: Vec<u8>, to: Vec<u8>) {
+        if self.family.is_state(&from) && self.family.is_state(&to) {
+            return;
+        }
+        if !self.is_made(&from) {
+            self.out.refusals.insert(Refusal::Moves(from.clone()));
+        }
+        let moved = |set: &mut BTreeSet<Vec<u8>>| {
+            let below: Vec<_> = set.iter().filter(|path| is_below(path, &from)).cloned().collect();
+            for path in below {
+                set.remove(&path);
+                set.insert([to.as_slice(), &path[from.len()..]].concat());
+            }
+        };
+        moved(&mut self.out.outputs);
+        moved(&mut self.out.directories);
+        self.made.insert(to);
+    }
+
+    fn removed(&mut self, path: Vec<u8>) {
+        self.out.outputs.remove(&path);
+        self.out.directories.remove(&path);
+        if !self.is_internal(&path) {
+            // Often an old output, about to be replaced.
+            self.out.modified.insert(path);
+        }
+    }
+
+    fn finish(mut self) -> Distilled {
+        let made = std::mem::take(&mut self.made);
+        self.out.absent.retain(|path| !covers(&made, path));
+        self.out.exists.retain(|path, _| !covers(&made, path));
+        self.out.links.retain(|path, _| !covers(&made, path));
+        let contents = &self.out.contents;
+        self.out.exists.retain(|path, _| !contents.contains_key(path));
+        let appeared = self.out.absent.iter().find(|path| contents.contains_key(*path)).cloned();
+        if let Some(path) = appeared {
+            self.out.refusals.insert(Refusal::Changed(path));
+        }
+        self.out
+    }
+}
+
+/// Whether `set` holds `path` or a directory above it.
+fn covers(set: &BTreeSet<Vec<u8>>, path: &[u8]) -> bool {
+    let mut at = path;
+    while !at.is_empty() && at != b"/" {
+        if set.contains(at) {
+            return true;
+        }
+        at = parent(at);
+    }
+    false
+}
+
+/// The linker and its like ask for the time, and it shows in nothing they make; what they load for the project may.
+fn is_tool_of(image: &Image, record: &Record<'_>) -> bool {
+    is_tool(&image.program) && !is_rust_compiler(&image.program) && image.module_at(record.caller).is_some()
+}
+
+fn is_rust_compiler(program: &[u8]) -> bool {
+    matches!(file_name(program), b"rustc" | b"clippy-driver")
+}
+
+fn is_kernels(path: &[u8]) -> bool {
+    [b"/proc".as_slice(), b"/sys", b"/dev"].iter().any(|root| is_below(path, root))
+}
+
+/// Without `//` and `/./`, which name the same thing; `..` stays, since a link may stand before it.
+fn tidy(path: &[u8]) -> Vec<u8> {
+    let mut tidy = Vec::with_capacity(path.len());
+    for component in path.split(|&b| b == b'/').filter(|component| !component.is_empty() && *component != b".") {
+        tidy.push(b'/');
+        tidy.extend_from_slice(component);
+    }
+    if tidy.is_empty() { b"/".to_vec() } else { tidy }
+}
+
+impl Distilled {
+    /// Takes in what a nested compile read and made. Its `env` names those variables that it got from this compile's
+    /// own environment.
+    pub fn fold(&mut self, child: Self) {
+        for (path, time) in child.contents {
+            let first = self.contents.entry(path).or_insert(time);
+            *first = time.min(*first);
+        }
+        self.listings.extend(child.listings);
+        self.absent.extend(child.absent);
+        self.exists.extend(child.exists);
+        self.links.extend(child.links);
+        self.env.extend(child.env.into_iter().chain(child.env_by_role));
+        self.environment |= child.environment;
+        self.names.extend(child.names);
+        self.asks_cwd |= child.asks_cwd;
+        self.plugins.extend(child.plugins);
+        self.outputs.extend(child.outputs);
+        self.directories.extend(child.directories);
+        self.modified.extend(child.modified);
+        self.refusals.extend(child.refusals.into_iter().filter(|refusal| *refusal != Refusal::Failed));
+        let made: BTreeSet<_> = self.outputs.iter().chain(&self.directories).cloned().collect();
+        self.contents.retain(|path, _| !covers(&made, path));
+        self.absent.retain(|path| !covers(&made, path));
+        self.exists.retain(|path, _| !covers(&made, path));
+    }
+}
+
+#[cfg(test)]
+#[path = "distill_tests.rs"]
+mod tests;

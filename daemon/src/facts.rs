@@ -1,0 +1,109 @@
+//! Facts on disk: what is true now for one look-up, each path asked once.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
+
+use zcache_proto::Digest;
+
+use crate::inputs::{Inputs, path};
+use crate::invocation::Env;
+use crate::manifest::{Facts, Kind};
+use crate::roles::Roots;
+
+/// The disk, as one invocation sees it.
+pub struct Disk<'a> {
+    inputs: &'a Inputs,
+    env: &'a Env,
+    roots: &'a Roots,
+    cwd: &'a [u8],
+    contents: HashMap<Vec<u8>, Option<Digest>>,
+    kinds: HashMap<Vec<u8>, Option<Kind>>,
+    environment: Option<Digest>,
+}
+
+impl<'a> Disk<'a> {
+    /// Nothing asked yet.
+    pub fn new(inputs: &'a Inputs, env: &'a Env, roots: &'a Roots, cwd: &'a [u8]) -> Self {
+        Self { inputs, env, roots, cwd, contents: HashMap::new(), kinds: HashMap::new(), environment: None }
+    }
+}
+
+impl Facts for Disk<'_> {
+    fn roots(&self) -> &Roots {
+        self.roots
+    }
+
+    fn content(&mut self, at: &[u8]) -> Option<Digest> {
+        if let Some(digest) = self.contents.get(at) {
+            return *digest;
+        }
+        let digest = self.inputs.digest(path(at)).ok().map(|(digest, _)| digest);
+        self.contents.insert(at.to_vec(), digest);
+        digest
+    }
+
+    fn kind(&mut self, at: &[u8]) -> Option<Kind> {
+        if let Some(kind) = self.kinds.get(at) {
+            return *kind;
+        }
+        let kind = kind_of(at);
+        self.kinds.insert(at.to_vec(), kind);
+        kind
+    }
+
+    fn listing(&mut self, at: &[u8]) -> Option<Digest> {
+        listing(at).ok()
+    }
+
+    fn leads(&mut self, at: &[u8], target: &[u8]) -> bool {
+        let is =
+            |found: io::Result<std::path::PathBuf>| found.is_ok_and(|found| found.as_os_str().as_bytes() == target);
+        is(fs::read_link(path(at))) || is(fs::canonicalize(path(at)))
+    }
+
+    fn env(&self, name: &[u8]) -> Option<&[u8]> {
+        self.env.get(name)
+    }
+
+    fn environment(&mut self) -> Digest {
+        *self.environment.get_or_insert_with(|| self.env.digest())
+    }
+
+    fn which(&mut self, name: &[u8]) -> Option<Vec<u8>> {
+        which(name, self.env, self.cwd)
+    }
+}
+
+/// What is at a path, links followed; a link that leads nowhere is there all the same.
+pub fn kind_of(at: &[u8]) -> Option<Kind> {
+    match fs::metadata(path(at)) {
+        Ok(meta) if meta.is_file() => Some(Kind::File),
+        Ok(meta) if meta.is_dir() => Some(Kind::Directory),
+        Ok(_) => Some(Kind::Special),
+        Err(_) => None,
+    }
+}
+
+/// Digest of a directory's sorted names.
+pub fn listing(at: &[u8]) -> io::Result<Digest> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path(at))? {
+        names.push(entry?.file_name().into_vec());
+    }
+    names.sort_unstable();
+    Ok(Digest::of(&postcard::to_stdvec(&names).map_err(io::Error::other)?))
+}
+
+/// The program that `name` means along PATH, as `execvp` finds it.
+pub fn which(name: &[u8], env: &Env, cwd: &[u8]) -> Option<Vec<u8>> {
+    let search = env.get(b"PATH").unwrap_or(b"/bin:/usr/bin");
+    search.split(|&b| b == b':').find_map(|dir| {
+        let dir = if dir.starts_with(b"/") { dir.to_vec() } else { [cwd, b"/", dir].concat() };
+        let found = [dir.strip_suffix(b"/").unwrap_or(&dir), b"/", name].concat();
+        let runs = fs::metadata(path(&found)).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+        runs.then_some(found)
+    })
+}

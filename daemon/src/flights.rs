@@ -1,0 +1,114 @@
+//! Flights: compiles under way, so that two builds that need the same one run it once. Who waits, and for how long,
+//! is decided here; a nested invocation never waits, so no circle of waiting can close.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use zcache_proto::Digest;
+
+use crate::inputs::lock;
+use crate::process::Process;
+
+/// How often a waiter looks whether the leader still moves.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// All compiles under way.
+#[derive(Debug, Default, Clone)]
+pub struct Flights(Arc<Mutex<HashMap<Digest, Flight>>>);
+
+#[derive(Debug)]
+struct Flight {
+    leader: Process,
+    done: watch::Receiver<()>,
+}
+
+/// A compile that others may wait for, until this is dropped.
+#[derive(Debug)]
+pub struct Lead {
+    flights: Flights,
+    action: Digest,
+    _done: watch::Sender<()>,
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        lock(&self.flights.0).remove(&self.action);
+    }
+}
+
+/// What to do about an action that is not in the store.
+#[derive(Debug)]
+pub enum Turn {
+    /// Compile; others wait.
+    Lead(Lead),
+    /// Compile beside another.
+    Alone,
+    /// Wait, then look again.
+    Wait(Waiting),
+}
+
+/// Another's compile.
+#[derive(Debug)]
+pub struct Waiting {
+    leader: Process,
+    done: watch::Receiver<()>,
+}
+
+impl Flights {
+    /// The turn of `client`. `may_wait` is false for a nested invocation.
+    pub fn enter(&self, action: Digest, client: &Process, may_wait: bool) -> Turn {
+        let mut flights = lock(&self.0);
+        match flights.get(&action) {
+            Some(flight) if may_wait => {
+                Turn::Wait(Waiting { leader: flight.leader.clone(), done: flight.done.clone() })
+            }
+            Some(_) => Turn::Alone,
+            None => {
+                let (sender, done) = watch::channel(());
+                flights.insert(action, Flight { leader: client.clone(), done });
+                Turn::Lead(Lead { flights: self.clone(), action, _done: sender })
+            }
+        }
+    }
+}
+
+impl Waiting {
+    /// Waits until the compile is over: true. False where its leader does not move any more: it was stopped, or it
+    /// has gone and only its result is still being stored, which is waited for.
+    pub async fn over(mut self) -> bool {
+        loop {
+            tokio::select! {
+                _ = self.done.changed() => return true,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let stopped = Process::get(self.leader.pid)
+                .is_some_and(|now| now.started == self.leader.started && matches!(now.state, 'T' | 't'));
+            if stopped {
+                return false;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_second_waits_for_the_first_and_the_nested_for_nobody() {
+        let flights = Flights::default();
+        let this = Process::get(std::process::id()).unwrap();
+        let action = Digest::of(b"a");
+        let Turn::Lead(lead) = flights.enter(action, &this, true) else { panic!("the first leads") };
+        assert!(matches!(flights.enter(action, &this, false), Turn::Alone));
+        let Turn::Wait(waiting) = flights.enter(action, &this, true) else { panic!("the second waits") };
+        let waiting = tokio::spawn(waiting.over());
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(lead);
+        assert!(waiting.await.unwrap());
+        assert!(matches!(flights.enter(action, &this, true), Turn::Lead(_)));
+    }
+}

@@ -1,0 +1,133 @@
+//! Images: which program each record of an observation belongs to, what is mapped in it, and whether every program
+//! that the tree ran was seen from beginning to end. Pure.
+
+use std::collections::{HashMap, HashSet};
+
+use zcache_proto::trace;
+
+use crate::observation::Record;
+
+/// One program in one process: a process that calls `exec` has several in turn.
+#[derive(Debug, Default)]
+pub struct Image {
+    /// The executable.
+    pub program: Vec<u8>,
+    modules: Vec<(u64, u64, Vec<u8>)>,
+    /// Modules mapped when it began; the rest came by `dlopen`.
+    initial: usize,
+    /// A zcache client, which reports its doings itself.
+    exempt: bool,
+}
+
+impl Image {
+    /// The mapped object that an address lies in.
+    pub fn module_at(&self, address: u64) -> Option<&[u8]> {
+        self.modules
+            .iter()
+            .find(|(start, end, _)| (*start..*end).contains(&address))
+            .map(|(_, _, path)| path.as_slice())
+    }
+
+    /// Objects that were mapped when the program began.
+    pub fn initial_modules(&self) -> impl Iterator<Item = &[u8]> {
+        self.modules[..self.initial].iter().map(|(_, _, path)| path.as_slice())
+    }
+}
+
+/// All images of one observation.
+#[derive(Debug, Default)]
+pub struct Images {
+    images: Vec<Image>,
+    of_record: Vec<Option<usize>>,
+    unobserved: Vec<Vec<u8>>,
+}
+
+impl Images {
+    /// Sorts `records` by image.
+    pub fn of(records: &[Record<'_>]) -> Self {
+        let mut images = Self::default();
+        let mut current: HashMap<u32, usize> = HashMap::new();
+        let mut settling: HashSet<usize> = HashSet::new();
+        for record in records {
+            if record.kind == trace::START {
+                current.insert(record.pid, images.images.len());
+                settling.insert(images.images.len());
+                images.images.push(Image { program: record.a.to_vec(), ..Image::default() });
+            }
+            let index = current.get(&record.pid).copied();
+            images.of_record.push(index);
+            let Some(index) = index else { continue };
+            let image = &mut images.images[index];
+            match record.kind {
+                trace::START => {}
+                trace::MODULE => {
+                    image.modules.push((record.caller, record.value, record.a.to_vec()));
+                    image.initial += usize::from(settling.contains(&index));
+                }
+                kind => {
+                    settling.remove(&index);
+                    image.exempt |= kind == trace::EXEMPT;
+                }
+            }
+        }
+        images.unobserved = unobserved(records);
+        images
+    }
+
+    /// The image of the record at `index`; none for a process that was forked and never became a program.
+    pub fn of_record(&self, index: usize) -> Option<&Image> {
+        self.of_record[index].map(|image| &self.images[image])
+    }
+
+    /// Whether the record at `index` is a zcache client's own doing.
+    pub fn is_exempt(&self, index: usize) -> bool {
+        self.of_record(index).is_some_and(|image| image.exempt)
+    }
+
+    /// Programs that were not seen, or not to their end.
+    pub fn unobserved(&self) -> &[Vec<u8>] {
+        &self.unobserved
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Image> {
+        self.images.iter().filter(|image| !image.exempt)
+    }
+}
+
+/// Every program that was started must have reported its start and its end.
+fn unobserved(records: &[Record<'_>]) -> Vec<Vec<u8>> {
+    let mut awaited: HashMap<u32, Vec<u8>> = HashMap::new();
+    let mut running: HashMap<u32, Vec<u8>> = HashMap::new();
+    let mut begun: HashSet<u32> = HashSet::new();
+    let mut spawned: Vec<(u32, Vec<u8>)> = Vec::new();
+    let mut gaps = Vec::new();
+    for record in records {
+        match record.kind {
+            trace::START => {
+                awaited.remove(&record.pid);
+                begun.insert(record.pid);
+                running.insert(record.pid, record.a.to_vec());
+            }
+            trace::EXEC | trace::SPAWN if record.has(trace::FOREIGN) => gaps.push(record.a.to_vec()),
+            trace::EXEC => {
+                awaited.insert(record.pid, record.a.to_vec());
+            }
+            trace::EXEC_FAILED => {
+                awaited.remove(&record.pid);
+            }
+            trace::SPAWN => spawned.push((record.value as u32, record.a.to_vec())),
+            trace::EXIT | trace::EXEMPT => {
+                running.remove(&record.pid);
+            }
+            _ => {}
+        }
+    }
+    if begun.is_empty() {
+        gaps.push(b"the compiler itself".to_vec());
+    }
+    gaps.extend(spawned.into_iter().filter(|(pid, _)| !begun.contains(pid)).map(|(_, program)| program));
+    gaps.extend(awaited.into_values());
+    gaps.extend(running.into_values());
+    gaps
+}

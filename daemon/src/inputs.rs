@@ -1,0 +1,220 @@
+//! Inputs: digests of files on disk, remembered by the files' identity so that an unchanged file is read once.
+//! Knows nothing of what the files are for.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use zcache_proto::Digest;
+
+use crate::index::Index;
+
+/// A file that changed this shortly before it was read may change again without its times showing it: two ticks of
+/// the coarsest kernel clock.
+const RACY: Duration = Duration::from_millis(20);
+
+/// Most digests kept in memory.
+const RECENT_MAX: usize = 50_000;
+
+/// What tells one state of a file from another without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Stamp {
+    /// Device.
+    pub dev: u64,
+    /// Inode.
+    pub ino: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Modification time, nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Change time, nanoseconds since 1970. Nobody can put it back.
+    pub ctime_ns: i64,
+}
+
+impl Stamp {
+    /// From what the kernel says.
+    pub fn of(meta: &fs::Metadata) -> Self {
+        let nanos = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        Self {
+            dev: meta.dev(),
+            ino: meta.ino(),
+            size: meta.size(),
+            mtime_ns: nanos(meta.mtime(), meta.mtime_nsec()),
+            ctime_ns: nanos(meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+
+    /// A key for the index.
+    pub fn key(&self) -> [u8; 40] {
+        let mut key = [0; 40];
+        let parts = [self.dev, self.ino, self.size, self.mtime_ns as u64, self.ctime_ns as u64];
+        for (slot, part) in key.chunks_exact_mut(8).zip(parts) {
+            slot.copy_from_slice(&part.to_be_bytes());
+        }
+        key
+    }
+}
+
+/// The clock that file systems stamp with, nanoseconds since 1970.
+pub fn coarse_now_ns() -> i64 {
+    clock_gettime(ClockId::CLOCK_REALTIME_COARSE).map_or(0, |t| t.tv_sec() * 1_000_000_000 + t.tv_nsec())
+}
+
+/// A path from its bytes.
+pub fn path(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+/// Digests by file identity.
+#[derive(Debug)]
+pub struct Inputs {
+    index: Index,
+    recent: Mutex<HashMap<Stamp, Digest>>,
+    /// Inodes whose change time our own linking moved: the stamp after, and the time at which the content was settled.
+    linked: Mutex<HashMap<Stamp, i64>>,
+}
+
+impl Inputs {
+    /// With what `index` remembers.
+    pub fn new(index: Index) -> Self {
+        Self { index, recent: Mutex::default(), linked: Mutex::default() }
+    }
+
+    /// Digest of a regular file, and the state it was read in.
+    pub fn digest(&self, at: &Path) -> io::Result<(Digest, Stamp)> {
+        let meta = fs::metadata(at)?;
+        let stamp = regular(&meta)?;
+        if let Some(digest) = self.known(&stamp) {
+            return Ok((digest, stamp));
+        }
+        let file = File::open(at)?;
+        let before = regular(&file.metadata()?)?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(&file)?;
+        let after = Stamp::of(&file.metadata()?);
+        if before != after {
+            return Err(io::Error::other("the file changed while it was read"));
+        }
+        let digest = Digest(*hasher.finalize().as_bytes());
+        self.remember(&after, digest);
+        Ok((digest, after))
+    }
+
+    /// The digest of a file in this state, if it has been read.
+    pub fn known(&self, stamp: &Stamp) -> Option<Digest> {
+        if let Some(digest) = lock(&self.recent).get(stamp) {
+            return Some(*digest);
+        }
+        let digest = self.index.memo(&stamp.key())?;
+        self.keep(stamp, digest);
+        Some(digest)
+    }
+
+    /// Keeps a digest, unless the file changed too shortly before.
+    pub fn remember(&self, stamp: &Stamp, digest: Digest) {
+        if self.settled_ns(stamp) < coarse_now_ns() - RACY.as_nanos() as i64 {
+            self.keep(stamp, digest);
+            self.index.remember(&stamp.key(), digest);
+        }
+    }
+
+    fn keep(&self, stamp: &Stamp, digest: Digest) {
+        let mut recent = lock(&self.recent);
+        if recent.len() >= RECENT_MAX {
+            recent.clear();
+        }
+        recent.insert(*stamp, digest);
+    }
+
+    /// The last time at which the content can have changed.
+    pub fn settled_ns(&self, stamp: &Stamp) -> i64 {
+        lock(&self.linked).get(stamp).copied().unwrap_or(stamp.mtime_ns.max(stamp.ctime_ns))
+    }
+
+    /// Notes that our own link to a file moved its change time and nothing else.
+    pub fn note_link(&self, before: &Stamp, after: &Stamp) {
+        let same = |stamp: &Stamp| Stamp { ctime_ns: 0, ..*stamp };
+        if same(before) != same(after) {
+            return;
+        }
+        let settled = self.settled_ns(before);
+        let mut linked = lock(&self.linked);
+        if linked.len() >= RECENT_MAX {
+            linked.clear();
+        }
+        linked.insert(*after, settled);
+        drop(linked);
+        if let Some(digest) = self.known(before) {
+            self.remember(after, digest);
+        }
+    }
+}
+
+fn regular(meta: &fs::Metadata) -> io::Result<Stamp> {
+    if meta.is_file() { Ok(Stamp::of(meta)) } else { Err(io::Error::other("not a regular file")) }
+}
+
+/// Locks, taking the data as it is where a thread died holding it: all of it is a cache.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_same_size_edit_with_the_time_put_back_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let inputs = Inputs::new(Index::open(&dir.path().join("index")).unwrap());
+        let file = dir.path().join("f");
+        fs::write(&file, "one").unwrap();
+        std::thread::sleep(RACY * 3);
+        let (first, stamp) = inputs.digest(&file).unwrap();
+        assert_eq!(inputs.known(&stamp), Some(first));
+        let time = fs::metadata(&file).unwrap().modified().unwrap();
+        fs::write(&file, "two").unwrap();
+        File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        assert_ne!(inputs.digest(&file).unwrap().0, first);
+    }
+
+    #[test]
+    fn a_file_that_just_changed_is_not_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let inputs = Inputs::new(Index::open(&dir.path().join("index")).unwrap());
+        let file = dir.path().join("f");
+        fs::write(&file, "one").unwrap();
+        let (_, stamp) = inputs.digest(&file).unwrap();
+        assert_eq!(inputs.known(&stamp), None);
+    }
+
+    #[test]
+    fn our_own_link_does_not_unsettle_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let inputs = Inputs::new(Index::open(&dir.path().join("index")).unwrap());
+        let file = dir.path().join("f");
+        fs::write(&file, "one").unwrap();
+        let before = Stamp::of(&fs::metadata(&file).unwrap());
+        std::thread::sleep(RACY);
+        fs::hard_link(&file, dir.path().join("g")).unwrap();
+        let after = Stamp::of(&fs::metadata(&file).unwrap());
+        assert!(inputs.settled_ns(&after) > inputs.settled_ns(&before));
+        inputs.note_link(&before, &after);
+        assert_eq!(inputs.settled_ns(&after), inputs.settled_ns(&before));
+    }
+
+    #[test]
+    fn only_regular_files_have_digests() {
+        let dir = tempfile::tempdir().unwrap();
+        let inputs = Inputs::new(Index::open(&dir.path().join("index")).unwrap());
+        assert!(inputs.digest(dir.path()).is_err());
+        assert!(inputs.digest(Path::new("/dev/zero")).is_err());
+    }
+}

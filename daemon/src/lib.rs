@@ -1,0 +1,33 @@
+//! zcached: remembers what compilers read and wrote. It never runs a program.
+//!
+//! `service` (wire ⇄ domain) → `cache` (lookup, commit) → `manifest`, `roles`, `template`, `distill`, `compilers`
+//! (pure) → `inputs`, `cas`, `index`, `process` (I/O, one kind each).
+
+pub mod builds;
+pub mod cache;
+pub mod cas;
+pub mod commit;
+pub mod compilers;
+pub mod config;
+pub mod distill;
+pub mod evict;
+pub mod facts;
+pub mod flights;
+pub mod images;
+pub mod index;
+pub mod ingest;
+pub mod inputs;
+pub mod invocation;
+pub mod manifest;
+pub mod observation;
+pub mod plugins;
+pub mod process;
+pub mod refusal;
+pub mod roles;
+pub mod server;
+pub mod service;
+pub mod stats;
+pub mod status;
+pub mod store;
+pub mod template;
+pub mod wire;

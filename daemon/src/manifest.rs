@@ -1,0 +1,236 @@
+//! Manifest: for one action, the sets of expectations under which a result is known, and the walk that finds the
+//! first set that holds. Pure: what is true now comes through [`Facts`].
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use zcache_proto::Digest;
+
+use crate::roles::{Role, RolePath, Roots};
+use crate::template::Template;
+
+/// Most results kept for one action; the least recently used goes first.
+pub const ENTRIES_MAX: usize = 16;
+
+/// What kind of thing a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A socket, pipe or device.
+    Special,
+}
+
+/// One observed fact. The order of the variants is the order of checking: what costs nothing first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Expectation {
+    /// The result is right in this checkout only: its outputs contain the root's path.
+    Root(Role, Vec<u8>),
+    /// A variable's value, or that it is unset.
+    Env(Vec<u8>, Option<Digest>),
+    /// A variable whose value names the checkout, by role.
+    EnvByRole(Vec<u8>, Option<Digest>),
+    /// All variables: a program read that could have read any.
+    Environment(Digest),
+    /// What a name resolves to along the caller's PATH.
+    Which(Vec<u8>, Option<RolePath>),
+    /// The path exists, of that kind where it was seen.
+    Exists(RolePath, Option<Kind>),
+    /// Nothing is at the path.
+    Absent(RolePath),
+    /// A link's target, or the path that another resolves to.
+    Link(RolePath, RolePath),
+    /// A directory's names.
+    Listing(RolePath, Digest),
+    /// A file's bytes.
+    Content(RolePath, Digest),
+}
+
+/// What is true now, asked one fact at a time.
+pub trait Facts {
+    /// The checkout's roots.
+    fn roots(&self) -> &Roots;
+    /// Digest of a file's bytes.
+    fn content(&mut self, path: &[u8]) -> Option<Digest>;
+    /// What is at a path, links followed.
+    fn kind(&mut self, path: &[u8]) -> Option<Kind>;
+    /// Digest of a directory's sorted names.
+    fn listing(&mut self, path: &[u8]) -> Option<Digest>;
+    /// Whether `path` is a link to `target`, or resolves to it.
+    fn leads(&mut self, path: &[u8], target: &[u8]) -> bool;
+    /// A variable's value.
+    fn env(&self, name: &[u8]) -> Option<&[u8]>;
+    /// Digest of the whole environment.
+    fn environment(&mut self) -> Digest;
+    /// Where PATH leads for a name.
+    fn which(&mut self, name: &[u8]) -> Option<Vec<u8>>;
+}
+
+impl Expectation {
+    /// Whether it holds now.
+    pub fn holds(&self, facts: &mut impl Facts) -> bool {
+        fn place(path: &RolePath, facts: &impl Facts) -> Option<Vec<u8>> {
+            facts.roots().path_of(path)
+        }
+        match self {
+            Self::Root(role, path) => facts.roots().get(*role) == Some(path),
+            Self::Env(name, value) => facts.env(name).map(Digest::of) == *value,
+            Self::EnvByRole(name, value) => facts.env(name).map(|v| by_role(v, facts.roots())) == *value,
+            Self::Environment(digest) => facts.environment() == *digest,
+            Self::Which(name, path) => facts.which(name).map(|found| facts.roots().role_of(&found)) == *path,
+            Self::Exists(path, kind) => {
+                place(path, facts).and_then(|at| facts.kind(&at)).is_some_and(|now| kind.is_none_or(|kind| kind == now))
+            }
+            Self::Absent(path) => place(path, facts).is_some_and(|at| facts.kind(&at).is_none()),
+            Self::Link(path, target) => {
+                place(path, facts).zip(place(target, facts)).is_some_and(|(at, target)| facts.leads(&at, &target))
+            }
+            Self::Listing(path, digest) => place(path, facts).and_then(|at| facts.listing(&at)) == Some(*digest),
+            Self::Content(path, digest) => place(path, facts).and_then(|at| facts.content(&at)) == Some(*digest),
+        }
+    }
+
+    /// One word for counting.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Root(..) => "other_checkout",
+            Self::Env(..) | Self::EnvByRole(..) | Self::Environment(..) => "environment_changed",
+            Self::Which(..) => "program_resolved_elsewhere",
+            Self::Exists(..) => "file_missing",
+            Self::Absent(..) => "file_appeared",
+            Self::Link(..) => "link_changed",
+            Self::Listing(..) => "directory_changed",
+            Self::Content(..) => "content_changed",
+        }
+    }
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let subject = match self {
+            Self::Root(_, path) => show(path),
+            Self::Env(name, _) | Self::EnvByRole(name, _) | Self::Which(name, _) => show(name),
+            Self::Environment(_) => "environment".to_owned(),
+            Self::Exists(path, _)
+            | Self::Absent(path)
+            | Self::Link(path, _)
+            | Self::Listing(path, _)
+            | Self::Content(path, _) => match path.role {
+                Some(role) => format!("{{{role:?}}}{}", show(&path.rest)).to_lowercase(),
+                None => show(&path.rest),
+            },
+        };
+        write!(f, "{}: {subject}", self.word())
+    }
+}
+
+/// Digest of a value in which the checkout's paths are kept by role.
+pub fn by_role(value: &[u8], roots: &Roots) -> Digest {
+    Digest::of(&postcard::to_stdvec(&Template::of(value, roots)).unwrap_or_default())
+}
+
+/// What an output is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OutputContent {
+    /// Bytes in the CAS. `link`: the compiler replaces such a file, so a hard link is safe.
+    Blob {
+        /// Name in the CAS.
+        digest: Digest,
+        /// Length in bytes.
+        size: u64,
+        /// Whether a hard link is safe.
+        link: bool,
+    },
+    /// Text with the checkout's paths by role.
+    Text(Template),
+    /// A directory.
+    Directory,
+    /// A symbolic link's target.
+    Symlink(Vec<u8>),
+}
+
+/// One thing that the compile leaves behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputFile {
+    /// Where.
+    pub path: RolePath,
+    /// What.
+    pub content: OutputContent,
+    /// Permission bits; the action's umask is in its digest.
+    pub mode: u32,
+}
+
+/// The effect of a successful compile.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ActionResult {
+    /// Always 0 today: failures run every time.
+    pub exit_code: i32,
+    /// Standard output.
+    pub stdout: Template,
+    /// Standard error.
+    pub stderr: Template,
+    /// Files, directories and links.
+    pub outputs: Vec<OutputFile>,
+    /// How long the compile took, milliseconds.
+    pub duration_ms: u64,
+}
+
+impl ActionResult {
+    /// The blobs it needs.
+    pub fn blobs(&self) -> impl Iterator<Item = (Digest, u64)> {
+        self.outputs.iter().filter_map(|output| match output.content {
+            OutputContent::Blob { digest, size, .. } => Some((digest, size)),
+            _ => None,
+        })
+    }
+}
+
+/// A result and when it is right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Sorted, so that the cheap ones are checked first.
+    pub expectations: Vec<Expectation>,
+    /// The result.
+    pub result: ActionResult,
+}
+
+/// All that is known of one action, the most recently used first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The known results.
+    pub entries: Vec<Entry>,
+}
+
+impl Manifest {
+    /// The first entry that holds, or the first expectation of the newest entry that does not.
+    pub fn find(&self, facts: &mut impl Facts) -> Result<usize, Option<&Expectation>> {
+        let mut failed = None;
+        for (index, entry) in self.entries.iter().enumerate() {
+            match entry.expectations.iter().find(|expectation| !expectation.holds(facts)) {
+                None => return Ok(index),
+                Some(expectation) => failed = failed.or(Some(expectation)),
+            }
+        }
+        Err(failed)
+    }
+
+    /// Puts a new entry first, in place of one with the same expectations.
+    pub fn insert(&mut self, entry: Entry) {
+        self.entries.retain(|known| known.expectations != entry.expectations);
+        self.entries.insert(0, entry);
+        self.entries.truncate(ENTRIES_MAX);
+    }
+
+    /// Marks an entry as the most recently used; says whether that moved it.
+    pub fn touch(&mut self, index: usize) -> bool {
+        self.entries[..=index].rotate_right(1);
+        index > 0
+    }
+}
+
+#[cfg(test)]
+#[path = "manifest_tests.rs"]
+mod tests;

@@ -1,0 +1,90 @@
+//! Process: what /proc tells of a process. Reads only; knows nothing of builds.
+
+use std::fs;
+
+/// One process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// Its parent's id.
+    pub parent: u32,
+    /// When it started, clock ticks since boot: tells it from a later process with the same id.
+    pub started: u64,
+    /// Its name, at most 15 bytes.
+    pub name: String,
+    /// `R`, `S`, `T` and so on.
+    pub state: char,
+}
+
+impl Process {
+    /// The process with this id, while there is one.
+    pub fn get(pid: u32) -> Option<Self> {
+        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        parse(pid, &String::from_utf8_lossy(&stat))
+    }
+
+    /// Whether it is still there, and the same.
+    pub fn is_alive(&self) -> bool {
+        Self::get(self.pid).is_some_and(|now| now.started == self.started && now.state != 'Z')
+    }
+
+    /// Its command line, for people.
+    pub fn command(&self) -> String {
+        let line = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        let words: Vec<_> =
+            line.split(|&b| b == 0).filter(|word| !word.is_empty()).map(String::from_utf8_lossy).collect();
+        if words.is_empty() { self.name.clone() } else { words.join(" ") }
+    }
+}
+
+/// The ancestors of a process, its parent first. A chain longer than any that can be is cut.
+pub fn ancestors(of: &Process) -> Vec<Process> {
+    let mut chain: Vec<Process> = Vec::new();
+    let mut next = of.parent;
+    while next > 1 && chain.len() < 1024 {
+        let Some(process) = Process::get(next) else { break };
+        next = process.parent;
+        chain.push(process);
+    }
+    chain
+}
+
+/// The mount namespace of a process, to compare with another's.
+pub fn mount_namespace(pid: u32) -> Option<std::path::PathBuf> {
+    fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()
+}
+
+/// `pid (name) state parent … started …`, where the name may hold anything.
+fn parse(pid: u32, stat: &str) -> Option<Process> {
+    let (head, rest) = stat.rsplit_once(')')?;
+    let name = head.split_once('(')?.1.to_owned();
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    Some(Process {
+        pid,
+        parent: fields.get(1)?.parse().ok()?,
+        started: fields.get(19)?.parse().ok()?,
+        name,
+        state: fields.first()?.chars().next()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let stat = "7 (a) R b) S 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
+        let process = parse(7, stat).unwrap();
+        assert_eq!((process.parent, process.started, process.name.as_str(), process.state), (3, 4242, "a) R b", 'S'));
+        assert_eq!(parse(7, "junk"), None);
+    }
+
+    #[test]
+    fn this_process_is_alive() {
+        let this = Process::get(std::process::id()).unwrap();
+        assert!(this.is_alive());
+        assert!(!Process { started: this.started + 1, ..this }.is_alive());
+    }
+}

@@ -1,0 +1,84 @@
+//! Refusal: why a compile that ran is not stored. Typed, so that it can be counted and explained. Pure.
+
+use std::fmt;
+
+/// A reason not to store a result.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Refusal {
+    /// It failed: failures run every time.
+    Failed,
+    /// The client says why.
+    Client(String),
+    /// A program in the tree could not be watched, or not to its end.
+    Unobserved(Vec<u8>),
+    /// The trace tells nothing.
+    Trace(crate::observation::TraceError),
+    /// The project's own code in the compiler asked for the time.
+    Clock,
+    /// It opened a socket: its answer may come from anywhere.
+    Socket,
+    /// It read a file in which the kernel says something new each time.
+    KernelFile(Vec<u8>),
+    /// A look-up failed for another reason than absence.
+    Unreadable(Vec<u8>),
+    /// It wrote to a file that it also read.
+    RewritesInput(Vec<u8>),
+    /// It changed or removed a file that was there before.
+    Modifies(Vec<u8>),
+    /// It moved something that it did not make.
+    Moves(Vec<u8>),
+    /// An input may have changed while the compiler ran.
+    Changed(Vec<u8>),
+    /// A declared input was not observed.
+    Undeclared(Vec<u8>),
+    /// An output is neither file, directory nor link, or cannot be read.
+    StrangeOutput(Vec<u8>),
+    /// A nested compile inside it could not be followed.
+    Nested,
+    /// The store could not take it.
+    Store(String),
+}
+
+impl Refusal {
+    /// One word for counting.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Failed => "compile_failed",
+            Self::Client(_) => "client",
+            Self::Unobserved(_) => "unobserved_program",
+            Self::Trace(_) => "trace_incomplete",
+            Self::Clock => "read_clock",
+            Self::Socket => "opened_socket",
+            Self::KernelFile(_) => "read_kernel_file",
+            Self::Unreadable(_) => "input_unreadable",
+            Self::RewritesInput(_) => "rewrote_input",
+            Self::Modifies(_) => "modified_file",
+            Self::Moves(_) => "moved_file",
+            Self::Changed(_) => "input_changed",
+            Self::Undeclared(_) => "declared_input_not_observed",
+            Self::StrangeOutput(_) => "strange_output",
+            Self::Nested => "nested_unknown",
+            Self::Store(_) => "store_failed",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())?;
+        match self {
+            Self::Unobserved(path)
+            | Self::KernelFile(path)
+            | Self::Unreadable(path)
+            | Self::RewritesInput(path)
+            | Self::Modifies(path)
+            | Self::Moves(path)
+            | Self::Changed(path)
+            | Self::Undeclared(path)
+            | Self::StrangeOutput(path) => write!(f, ": {}", String::from_utf8_lossy(path)),
+            Self::Client(text) | Self::Store(text) => write!(f, ": {text}"),
+            Self::Trace(error) => write!(f, ": {error}"),
+            Self::Failed | Self::Clock | Self::Socket | Self::Nested => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Server: the daemon's life. One per socket, by a lock held from before the socket is probed until after it is
+//! removed; drains when told to stop; leaves when it was started by a client and nobody needs it any more.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener as StdListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{Flock, FlockArg};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use zcache_proto::endpoint::Endpoint;
+use zcache_proto::v1::cache_server::CacheServer;
+use zcache_proto::{MESSAGE_LIMIT, v1};
+
+use crate::builds::Builds;
+use crate::cache::Cache;
+use crate::commit::Shelf;
+use crate::config::Config;
+use crate::index::Index;
+use crate::inputs::Inputs;
+use crate::plugins::Plugins;
+use crate::service::Service;
+use crate::stats::Stats;
+use crate::status;
+use crate::store::{OpenError, Store};
+use crate::wire::now_ns;
+
+/// How often the daemon saves its counters and shows that it lives.
+const TICK: Duration = Duration::from_secs(1);
+/// A daemon that a client started leaves after this long without work.
+const IDLE: Duration = Duration::from_secs(30 * 60);
+/// How long requests under way may take to end once the daemon is to stop.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long to wait for an earlier daemon of this socket to finish.
+const TAKE_OVER: Duration = Duration::from_secs(5);
+
+/// What started the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// systemd handed over the socket.
+    Systemd,
+    /// A client that found none.
+    Client,
+    /// A person.
+    Manual,
+}
+
+impl Activation {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Systemd => "systemd",
+            Self::Client => "client",
+            Self::Manual => "manual",
+        }
+    }
+}
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The socket has a daemon. No error: whoever asks for one has one.
+    #[error("a daemon is already running on {0}")]
+    AlreadyRunning(String),
+    /// The directory of the socket is not the user's own.
+    #[error("{0} must be a directory owned by you with mode 0700")]
+    UnsafeDirectory(String),
+    /// Something else is where the socket should be.
+    #[error("{0} is not a socket; remove it, or set ZCACHE_SOCKET to another path")]
+    NotASocket(String),
+    /// The store says no.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The system says no.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Runs the daemon until it is told to stop.
+pub async fn serve(config: Config, endpoint: Endpoint, activation: Activation) -> Result<(), ServeError> {
+    let name = || endpoint.socket.display().to_string();
+    private_directory(endpoint.dir())?;
+    let lock = take_lock(&endpoint.lock()).await?.ok_or_else(|| ServeError::AlreadyRunning(name()))?;
+    let store = Store::open(&config.dir, config.max_size)?;
+    let (listener, activation) = listen(&endpoint, activation)?;
+    let cache = Arc::new(cache(store));
+    let about = v1::Daemon {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_s: 0,
+        socket: name(),
+        activation: activation.word().to_owned(),
+    };
+    let stop = Arc::new(Notify::new());
+    let service = CacheServer::new(Service::new(Arc::clone(&cache), about, Arc::clone(&stop)))
+        .max_decoding_message_size(MESSAGE_LIMIT)
+        .max_encoding_message_size(MESSAGE_LIMIT);
+    tracing::info!(socket = name(), store = %config.dir.display(), activation = activation.word(), "serving");
+    tell_starter()?;
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+    let uid = nix::unistd::getuid().as_raw();
+    let incoming = UnixListenerStream::new(listener).filter(move |stream| is_ours(stream, uid));
+    let ended = Arc::new(Notify::new());
+    let shutdown = {
+        let (ended, cache, endpoint) = (Arc::clone(&ended), Arc::clone(&cache), endpoint.clone());
+        async move {
+            live(&cache, &endpoint, activation, &stop).await;
+            // Whoever connects from now on starts, or waits for, the next daemon.
+            if activation != Activation::Systemd {
+                let _ = fs::remove_file(&endpoint.socket);
+            }
+            ended.notify_one();
+        }
+    };
+    let server = Server::builder().add_service(service).serve_with_incoming_shutdown(incoming, shutdown);
+    tokio::select! {
+        served = server => served.map_err(io::Error::other)?,
+        () = async { ended.notified().await; tokio::time::sleep(GRACE).await } => {}
+    }
+    cache.drain();
+    status::save(&cache);
+    let _ = cache.shelf.store.index.flush();
+    tracing::info!("stopped");
+    drop(lock);
+    Ok(())
+}
+
+/// A client that starts a daemon waits at the other end of standard output for a byte.
+fn tell_starter() -> io::Result<()> {
+    let is_pipe = fs::metadata("/proc/self/fd/1").is_ok_and(|meta| meta.file_type().is_fifo());
+    if is_pipe {
+        io::Write::write_all(&mut io::stdout(), b"\n")?;
+        nix::unistd::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
+    }
+    Ok(())
+}
+
+fn cache(store: Store) -> Cache {
+    let saved = status::saved(&store);
+    let builds = Builds::new(saved.builds.clone(), now_ns() as u64 / 1_000_000);
+    let index: Index = store.index.clone();
+    let shelf =
+        Shelf { store, inputs: Inputs::new(index), plugins: Plugins::default(), linking: std::sync::RwLock::new(()) };
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2));
+    Cache::new(shelf, builds, Stats::restore(saved), threads)
+}
+
+/// Returns when the daemon is to stop.
+async fn live(cache: &Arc<Cache>, endpoint: &Endpoint, activation: Activation, stop: &Notify) {
+    let mut terminate = signal(SignalKind::terminate()).ok();
+    let mut interrupt = signal(SignalKind::interrupt()).ok();
+    let caught = async {
+        match (&mut terminate, &mut interrupt) {
+            (Some(terminate), Some(interrupt)) => {
+                tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            }
+            _ => std::future::pending().await,
+        }
+    };
+    let tick = async {
+        let mut used = Instant::now();
+        let mut saved = lock_stats(cache);
+        loop {
+            // A client that found the daemon hung says so in a file: here is the proof of the contrary.
+            let _ = fs::remove_file(endpoint.trouble());
+            tokio::time::sleep(TICK).await;
+            let now = lock_stats(cache);
+            if now != saved {
+                (saved, used) = (now, Instant::now());
+                let cache = Arc::clone(cache);
+                let _ = tokio::task::spawn_blocking(move || status::save(&cache)).await;
+            }
+            let lost = activation != Activation::Systemd && fs::symlink_metadata(&endpoint.socket).is_err();
+            let idle = activation == Activation::Client && used.elapsed() > IDLE;
+            if (lost || idle) && cache.is_idle() {
+                tracing::info!(lost, idle, "nobody can or does reach this daemon: it leaves");
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = caught => tracing::info!("signal: draining"),
+        () = stop.notified() => tracing::info!("asked to stop: draining"),
+        () = tick => {}
+    }
+}
+
+fn lock_stats(cache: &Cache) -> Stats {
+    crate::inputs::lock(&cache.stats).clone()
+}
+
+/// The socket from systemd, or a new one in place of a dead daemon's.
+fn listen(endpoint: &Endpoint, activation: Activation) -> Result<(UnixListener, Activation), ServeError> {
+    if let Some(listener) = listenfd::ListenFd::from_env().take_unix_listener(0)? {
+        listener.set_nonblocking(true)?;
+        return Ok((UnixListener::from_std(listener)?, Activation::Systemd));
+    }
+    match fs::symlink_metadata(&endpoint.socket) {
+        Ok(meta) if !meta.file_type().is_socket() => {
+            return Err(ServeError::NotASocket(endpoint.socket.display().to_string()));
+        }
+        // The lock is ours, so whoever bound it is gone.
+        Ok(_) => fs::remove_file(&endpoint.socket)?,
+        Err(_) => {}
+    }
+    let listener = StdListener::bind(&endpoint.socket)?;
+    fs::set_permissions(&endpoint.socket, fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok((UnixListener::from_std(listener)?, activation))
+}
+
+fn is_ours(stream: &io::Result<UnixStream>, uid: u32) -> bool {
+    match stream.as_ref().map(UnixStream::peer_cred) {
+        Ok(Ok(peer)) if peer.uid() == uid => true,
+        Ok(Ok(peer)) => {
+            tracing::warn!(uid = peer.uid(), "another user connected: refused");
+            false
+        }
+        _ => false,
+    }
+}
+
+/// The lock of this socket; none while another daemon serves it. One that is on its way out is waited for.
+async fn take_lock(at: &Path) -> io::Result<Option<Flock<File>>> {
+    let until = Instant::now() + TAKE_OVER;
+    loop {
+        let file = File::options().create(true).append(true).open(at)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Some(lock)),
+            Err(_) if Instant::now() < until && !at.with_extension("sock").exists() => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(_) => return Ok(None),
+        }
+    }
+}
+
+/// Makes the directory, and makes sure that nobody else can put anything in it.
+pub fn private_directory(dir: &Path) -> Result<(), ServeError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let meta = fs::symlink_metadata(dir)?;
+    let private = meta.is_dir() && meta.uid() == nix::unistd::getuid().as_raw() && meta.mode() & 0o077 == 0;
+    if private { Ok(()) } else { Err(ServeError::UnsafeDirectory(dir.display().to_string())) }
+}
+
+/// A variable of this process's environment.
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}

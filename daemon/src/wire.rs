@@ -1,0 +1,68 @@
+//! Wire: a stored result as a reply for one checkout, and as what a compile around it would have seen. No decisions.
+
+use std::os::unix::ffi::OsStrExt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use zcache_proto::v1;
+use zcache_proto::v1::output::Content;
+
+use crate::cas::Cas;
+use crate::distill::Distilled;
+use crate::manifest::{ActionResult, Expectation, OutputContent};
+use crate::roles::Roots;
+
+/// Now, nanoseconds since 1970.
+pub fn now_ns() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
+}
+
+/// The reply; none where this checkout lacks a root that the result needs.
+pub fn hit(result: &ActionResult, roots: &Roots, cas: &Cas, mtime_ns: i64, ticket: u64) -> Option<v1::Hit> {
+    let mut outputs = Vec::with_capacity(result.outputs.len());
+    for file in &result.outputs {
+        let (content, size, link) = match &file.content {
+            OutputContent::Blob { digest, size, link } => {
+                (Content::Blob(cas.path(digest).as_os_str().as_bytes().to_vec()), *size, *link)
+            }
+            OutputContent::Text(text) => (Content::Inline(text.render(roots)?), 0, false),
+            OutputContent::Directory => (Content::Directory(true), 0, false),
+            OutputContent::Symlink(target) => (Content::Symlink(target.clone()), 0, false),
+        };
+        let path = roots.path_of(&file.path)?;
+        outputs.push(v1::Output { path, content: Some(content), mode: file.mode, size, link });
+    }
+    Some(v1::Hit {
+        ticket,
+        outputs,
+        stdout: result.stdout.render(roots)?,
+        stderr: result.stderr.render(roots)?,
+        exit_code: result.exit_code,
+        mtime_ns,
+    })
+}
+
+/// What the compile that a hit stands for would have been seen to do.
+pub fn as_seen(expectations: &[Expectation], result: &ActionResult, roots: &Roots, time_ns: u64) -> Distilled {
+    let mut seen = Distilled::default();
+    let at = |path| roots.path_of(path).unwrap_or_default();
+    for expectation in expectations {
+        match expectation {
+            Expectation::Root(..) => seen.asks_cwd = true,
+            Expectation::Env(name, _) => drop(seen.env.insert(name.clone())),
+            Expectation::EnvByRole(name, _) => drop(seen.env_by_role.insert(name.clone())),
+            Expectation::Environment(_) => seen.environment = true,
+            Expectation::Which(name, Some(path)) => drop(seen.names.insert(name.clone(), at(path))),
+            Expectation::Which(_, None) => {}
+            Expectation::Exists(path, kind) => drop(seen.exists.insert(at(path), *kind)),
+            Expectation::Absent(path) => drop(seen.absent.insert(at(path))),
+            Expectation::Link(path, target) => drop(seen.links.insert(at(path), at(target))),
+            Expectation::Listing(path, _) => drop(seen.listings.insert(at(path), time_ns)),
+            Expectation::Content(path, _) => drop(seen.contents.insert(at(path), time_ns)),
+        }
+    }
+    for file in &result.outputs {
+        let set = if file.content == OutputContent::Directory { &mut seen.directories } else { &mut seen.outputs };
+        set.insert(at(&file.path));
+    }
+    seen
+}
