@@ -11,7 +11,7 @@ use crate::process::Process;
 const HISTORY: usize = 50;
 
 /// Programs that run compilers for a person: the outermost of them is the build.
-const DRIVERS: &[&str] = &["zcache", "cargo", "make", "gmake", "ninja", "cmake", "meson", "bazel", "just", "scons"];
+const DRIVERS: &[&str] = &["cargo", "make", "gmake", "ninja", "cmake", "meson", "bazel", "just", "scons"];
 
 /// Where an invocation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +106,9 @@ impl Builds {
 
     /// The build: the outermost driver above the client, or else its parent.
     fn build_of(&mut self, client: &Process, ancestors: &[Process]) -> u64 {
-        let driver = ancestors.iter().rfind(|process| DRIVERS.contains(&process.name.as_str()));
+        // `zcache run` asks for its own build, whatever runs it.
+        let named = |names: &[&str]| ancestors.iter().rfind(|process| names.contains(&process.name.as_str()));
+        let driver = named(&["zcache"]).or_else(|| named(DRIVERS));
         let root = driver.or(ancestors.first()).unwrap_or(client);
         let same = |known: &Known| (known.root.pid, known.root.started) == (root.pid, root.started);
         if let Some((id, _)) = self.builds.iter().find(|(_, known)| same(known)) {
@@ -175,8 +177,9 @@ impl Builds {
     }
 
     /// Counts of the build whose root is this process.
-    pub fn of_root(&self, pid: u32) -> Option<v1::Build> {
-        self.builds.values().rfind(|known| known.root.pid == pid).map(|known| known.counts.clone())
+    pub fn of_root(&self, root: &Process) -> Option<v1::Build> {
+        let same = |known: &&Known| (known.root.pid, known.root.started) == (root.pid, root.started);
+        self.builds.values().rfind(same).map(|known| known.counts.clone())
     }
 
     /// All builds with what runs in them, the newest last.
@@ -255,7 +258,7 @@ mod tests {
         let c = enter(&mut builds, &[(32, "zcache-client"), (10, "bash")], None);
         assert_eq!(a.build, b.build);
         assert_ne!(a.build, c.build);
-        assert_eq!(builds.of_root(20).unwrap().invocations, 2);
+        assert_eq!(builds.of_root(&process(20, 10, "make")).unwrap().invocations, 2);
     }
 
     #[test]

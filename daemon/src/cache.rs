@@ -10,7 +10,8 @@ use zcache_proto::v1;
 
 use crate::builds::{Builds, Place};
 use crate::commit::{Compiled, Shelf};
-use crate::compilers::{self, Bypass, Command, argfile};
+use crate::compilers::argfile::{self, Expanded};
+use crate::compilers::{self, Bypass, Command};
 use crate::distill::{Distilled, distill};
 use crate::facts::Disk;
 use crate::flights::{Flights, Lead, Turn};
@@ -88,7 +89,7 @@ impl Cache {
         let (command, argument_files) = match expanded {
             _ if !shares_files(pid) => (Err(Bypass::OtherNamespace), Vec::new()),
             None => (Err(Bypass::ArgumentFile), Vec::new()),
-            Some((argv, files)) => (compilers::parse(&invocation, &argv), files),
+            Some(Expanded { argv, files }) => (compilers::parse(&invocation, &argv), files),
         };
         let command = command.map(Arc::new);
         let text = |argument: &Vec<u8>| String::from_utf8_lossy(argument).into_owned();
@@ -117,7 +118,11 @@ impl Cache {
             let mut facts = Disk::new(&self.shelf.inputs, &invocation.env, &command.roots, &invocation.cwd);
             let index = match manifest.find(&mut facts) {
                 Ok(index) => index,
-                Err(failed) => return Err(lost.or(failed.map(Expectation::word)).unwrap_or("new")),
+                Err(failed) => {
+                    let expectation = failed.map(ToString::to_string);
+                    tracing::debug!(command = command.summary, expectation, "no known result holds");
+                    return Err(lost.or(failed.map(Expectation::word)).unwrap_or("new"));
+                }
             };
             let blobs: Vec<_> = manifest.entries[index].result.blobs().collect();
             if !store.promise(&blobs, mtime_ns) {

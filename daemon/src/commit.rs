@@ -212,11 +212,12 @@ impl Shelf {
             all.push(Expectation::Listing(by(at), listing(at).map_err(|_| changed())?));
         }
         for (name, found) in &seen.names {
-            match which(name, &invocation.env, &invocation.cwd) {
-                Some(now) if now == *found => all.push(Expectation::Which(name.clone(), Some(by(found)))),
+            all.push(if which(name, &invocation.env, &invocation.cwd) == *found {
+                Expectation::Which(name.clone(), found.as_deref().map(by))
+            } else {
                 // It was searched along another PATH than the build's, which follows from the build's.
-                _ => all.push(Expectation::Env(b"PATH".to_vec(), digest_of(b"PATH"))),
-            }
+                Expectation::Env(b"PATH".to_vec(), digest_of(b"PATH"))
+            });
         }
         all.extend(seen.absent.iter().map(|at| Expectation::Absent(by(at))));
         all.extend(seen.exists.iter().map(|(at, kind)| Expectation::Exists(by(at), *kind)));

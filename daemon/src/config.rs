@@ -101,7 +101,7 @@ impl Config {
                 None => return Err(ConfigError::Variable { name: "ZCACHE_MAX_SIZE", value, message: SIZE_FORM }),
             },
         };
-        let log = env("ZCACHE_LOG").and_then(|value| value.into_string().ok());
+        let log = env("ZCACHE_LOG").filter(|value| !value.is_empty()).and_then(|value| value.into_string().ok());
         let log = log.or(file.log).unwrap_or_else(|| "info".to_owned());
         Ok(Self { dir, max_size, log })
     }

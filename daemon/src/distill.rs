@@ -36,8 +36,8 @@ pub struct Distilled {
     pub env_by_role: BTreeSet<Vec<u8>>,
     /// A program ran that may have read any variable.
     pub environment: bool,
-    /// Names searched along PATH, and what was found.
-    pub names: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Names searched along PATH, and what was found, if anything.
+    pub names: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// The directory's own path was asked by more than the compiler.
     pub asks_cwd: bool,
     /// Objects that the compiler loaded from the project: a look at their imports says whether they read the
@@ -102,8 +102,16 @@ impl Distiller<'_> {
         let own = image.is_some_and(|image| {
             image.module_at(record.caller).is_some_and(|module| self.family.owns(&image.program, module))
         });
+        if is_relative(record) {
+            // The directory it is relative to is gone.
+            self.out.refusals.insert(Refusal::Unreadable(record.a.to_vec()));
+            return;
+        }
         let path = tidy(record.a);
         match record.kind {
+            trace::EXEC | trace::SPAWN if record.a.is_empty() => {
+                self.out.names.insert(record.b.to_vec(), None);
+            }
             trace::START => self.read(path, record.time_ns),
             trace::MODULE => self.module(path, record, image),
             trace::READ => self.opened(path, record, own),
@@ -267,7 +275,7 @@ impl Distiller<'_> {
 
     fn program(&mut self, path: Vec<u8>, record: &Record<'_>) {
         if !record.b.is_empty() {
-            self.out.names.insert(record.b.to_vec(), path.clone());
+            self.out.names.insert(record.b.to_vec(), Some(path.clone()));
         }
         self.read(path, record.time_ns);
     }
@@ -366,6 +374,12 @@ fn is_rust_compiler(program: &[u8]) -> bool {
 
 fn is_kernels(path: &[u8]) -> bool {
     [b"/proc".as_slice(), b"/sys", b"/dev"].iter().any(|root| is_below(path, root))
+}
+
+/// Whether a record that names a path could not name it from the root.
+fn is_relative(record: &Record<'_>) -> bool {
+    let names_path = !matches!(record.kind, trace::GETENV | trace::EXIT | trace::EXEMPT | trace::CLOCK | trace::SOCKET);
+    names_path && record.a.first().is_some_and(|&first| first != b'/')
 }
 
 /// Without `//` and `/./`, which name the same thing; `..` stays, since a link may stand before it.

@@ -43,6 +43,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How long to wait for an earlier daemon of this socket to finish.
 const TAKE_OVER: Duration = Duration::from_secs(5);
 
+/// Whoever only looks whether there is a daemon holds the lock no longer than this.
+const MOMENTARY: Duration = Duration::from_millis(100);
+
 /// What started the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
@@ -91,6 +94,7 @@ pub async fn serve(config: Config, endpoint: Endpoint, activation: Activation) -
     let lock = take_lock(&endpoint.lock()).await?.ok_or_else(|| ServeError::AlreadyRunning(name()))?;
     let store = Store::open(&config.dir, config.max_size)?;
     let (listener, activation) = listen(&endpoint, activation)?;
+    let own = identity(&endpoint.socket);
     let cache = Arc::new(cache(store));
     let about = v1::Daemon {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -112,9 +116,9 @@ pub async fn serve(config: Config, endpoint: Endpoint, activation: Activation) -
     let shutdown = {
         let (ended, cache, endpoint) = (Arc::clone(&ended), Arc::clone(&cache), endpoint.clone());
         async move {
-            live(&cache, &endpoint, activation, &stop).await;
+            live(&cache, &endpoint, activation, own, &stop).await;
             // Whoever connects from now on starts, or waits for, the next daemon.
-            if activation != Activation::Systemd {
+            if activation != Activation::Systemd && identity(&endpoint.socket) == own {
                 let _ = fs::remove_file(&endpoint.socket);
             }
             ended.notify_one();
@@ -154,7 +158,7 @@ fn cache(store: Store) -> Cache {
 }
 
 /// Returns when the daemon is to stop.
-async fn live(cache: &Arc<Cache>, endpoint: &Endpoint, activation: Activation, stop: &Notify) {
+async fn live(cache: &Arc<Cache>, endpoint: &Endpoint, activation: Activation, own: Option<(u64, u64)>, stop: &Notify) {
     let mut terminate = signal(SignalKind::terminate()).ok();
     let mut interrupt = signal(SignalKind::interrupt()).ok();
     let caught = async {
@@ -178,7 +182,8 @@ async fn live(cache: &Arc<Cache>, endpoint: &Endpoint, activation: Activation, s
                 let cache = Arc::clone(cache);
                 let _ = tokio::task::spawn_blocking(move || status::save(&cache)).await;
             }
-            let lost = activation != Activation::Systemd && fs::symlink_metadata(&endpoint.socket).is_err();
+            let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Watchdog]);
+            let lost = activation != Activation::Systemd && identity(&endpoint.socket) != own;
             let idle = activation == Activation::Client && used.elapsed() > IDLE;
             if (lost || idle) && cache.is_idle() {
                 tracing::info!(lost, idle, "nobody can or does reach this daemon: it leaves");
@@ -191,6 +196,11 @@ async fn live(cache: &Arc<Cache>, endpoint: &Endpoint, activation: Activation, s
         () = stop.notified() => tracing::info!("asked to stop: draining"),
         () = tick => {}
     }
+}
+
+/// Which file is at the path, if any.
+fn identity(at: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(at).map(|meta| (meta.dev(), meta.ino())).ok()
 }
 
 fn lock_stats(cache: &Cache) -> Stats {
@@ -230,13 +240,13 @@ fn is_ours(stream: &io::Result<UnixStream>, uid: u32) -> bool {
 
 /// The lock of this socket; none while another daemon serves it. One that is on its way out is waited for.
 async fn take_lock(at: &Path) -> io::Result<Option<Flock<File>>> {
-    let until = Instant::now() + TAKE_OVER;
+    let (until, momentary) = (Instant::now() + TAKE_OVER, Instant::now() + MOMENTARY);
     loop {
         let file = File::options().create(true).append(true).open(at)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(Some(lock)),
-            Err(_) if Instant::now() < until && !at.with_extension("sock").exists() => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            Err(_) if Instant::now() < momentary || (Instant::now() < until && !at.with_extension("sock").exists()) => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
             Err(_) => return Ok(None),
         }

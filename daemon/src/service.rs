@@ -15,6 +15,7 @@ use crate::cache::{Asked, Cache};
 use crate::flights::Turn;
 use crate::inputs::lock;
 use crate::invocation::Invocation;
+use crate::process::Process;
 use crate::status;
 
 /// Longest silence on a Lookup stream; half of what `zcache.proto` promises.
@@ -162,7 +163,7 @@ impl cache_server::Cache for Service {
     }
 
     async fn summary(&self, request: Request<v1::SummaryRequest>) -> Result<Response<v1::Build>, Status> {
-        let build = lock(&self.cache.builds).of_root(request.into_inner().pid);
+        let build = Process::get(request.into_inner().pid).and_then(|root| lock(&self.cache.builds).of_root(&root));
         Ok(Response::new(build.unwrap_or_default()))
     }
 

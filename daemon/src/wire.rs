@@ -51,8 +51,7 @@ pub fn as_seen(expectations: &[Expectation], result: &ActionResult, roots: &Root
             Expectation::Env(name, _) => drop(seen.env.insert(name.clone())),
             Expectation::EnvByRole(name, _) => drop(seen.env_by_role.insert(name.clone())),
             Expectation::Environment(_) => seen.environment = true,
-            Expectation::Which(name, Some(path)) => drop(seen.names.insert(name.clone(), at(path))),
-            Expectation::Which(_, None) => {}
+            Expectation::Which(name, path) => drop(seen.names.insert(name.clone(), path.as_ref().map(at))),
             Expectation::Exists(path, kind) => drop(seen.exists.insert(at(path), *kind)),
             Expectation::Absent(path) => drop(seen.absent.insert(at(path))),
             Expectation::Link(path, target) => drop(seen.links.insert(at(path), at(target))),

@@ -1,11 +1,16 @@
 //! Argument files: `@path` on a command line stands for the lines of that file. Pure: files come through a closure.
 
-/// `argv` with its argument files taken in, as rustc does: one argument a line, no nesting. Also the files' paths as
-/// given. None where one cannot be read.
-pub fn expand(
-    argv: &[Vec<u8>],
-    mut read: impl FnMut(&[u8]) -> Option<Vec<u8>>,
-) -> Option<(Vec<Vec<u8>>, Vec<Vec<u8>>)> {
+/// A command line with its argument files taken in.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Expanded {
+    /// The arguments.
+    pub argv: Vec<Vec<u8>>,
+    /// The files' paths as given.
+    pub files: Vec<Vec<u8>>,
+}
+
+/// Takes the argument files in as rustc does: one argument a line, no nesting. None where one cannot be read.
+pub fn expand(argv: &[Vec<u8>], mut read: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> Option<Expanded> {
     let (mut expanded, mut files) = (Vec::with_capacity(argv.len()), Vec::new());
     for (index, argument) in argv.iter().enumerate() {
         match argument.strip_prefix(b"@") {
@@ -19,7 +24,7 @@ pub fn expand(
             _ => expanded.push(argument.clone()),
         }
     }
-    Some((expanded, files))
+    Some(Expanded { argv: expanded, files })
 }
 
 #[cfg(test)]
@@ -29,7 +34,7 @@ mod tests {
     #[test]
     fn a_file_stands_for_its_lines() {
         let argv = [b"rustc".to_vec(), b"@f".into(), b"-v".into()];
-        let (expanded, files) = expand(&argv, |_| Some(b"--cfg\r\na b\n@g\n".into())).unwrap();
+        let Expanded { argv: expanded, files } = expand(&argv, |_| Some(b"--cfg\r\na b\n@g\n".into())).unwrap();
         assert_eq!(expanded, [b"rustc".to_vec(), b"--cfg".into(), b"a b".into(), b"@g".into(), b"-v".into()]);
         assert_eq!(files, [b"f".to_vec()]);
         assert_eq!(expand(&argv, |_| None), None);

@@ -170,8 +170,7 @@ impl Family for Rustc {
     }
 
     fn owns(&self, program: &[u8], module: &[u8]) -> bool {
-        let sysroot = parent(parent(program));
-        is_tool(program) && (is_below(module, sysroot) || is_system_library(module) || module == program)
+        is_tool(program) && (is_below(module, installation(program)) || is_system_library(module) || module == program)
     }
 
     fn is_state(&self, path: &[u8]) -> bool {
@@ -239,6 +238,14 @@ fn target_root(out_dir: &[u8], triple: Option<&[u8]>) -> Vec<u8> {
     let above = parent(profile);
     let stem = triple.map(|triple| file_name(triple.strip_suffix(b".json").unwrap_or(triple)));
     if stem.is_some_and(|stem| stem == file_name(above)) { parent(above).to_vec() } else { above.to_vec() }
+}
+
+/// The directory that a compiler was installed to: rustc brings a linker, below `lib/rustlib`.
+fn installation(program: &[u8]) -> &[u8] {
+    match memchr::memmem::find(program, b"/lib/rustlib/") {
+        Some(at) => &program[..at],
+        None => parent(parent(program)),
+    }
 }
 
 fn is_system_library(module: &[u8]) -> bool {

@@ -107,3 +107,17 @@ fn dep_info_names_inputs_as_empty_rules() {
     let inputs = Rustc::default().declared_inputs(b"/t/x.d", text);
     assert_eq!(inputs, [b"src/lib.rs".to_vec(), b"a b.rs".to_vec()]);
 }
+
+#[test]
+fn what_a_compiler_brings_is_its_own_and_a_macro_is_not() {
+    let rustc = Rustc::default();
+    for (program, module, own) in [
+        ("/t/bin/rustc", "/t/lib/librustc_driver.so", true),
+        ("/t/lib/rustlib/x/bin/gcc-ld/ld.lld", "/t/lib/libLLVM.so", true),
+        ("/usr/bin/x86_64-linux-gnu-ld.bfd", "/usr/lib/x86_64-linux-gnu/libbfd.so", true),
+        ("/t/bin/rustc", "/ws/target/debug/deps/libmac.so", false),
+        ("/bin/dash", "/lib/x86_64-linux-gnu/libc.so.6", false),
+    ] {
+        assert_eq!(rustc.owns(program.as_bytes(), module.as_bytes()), own, "{program} {module}");
+    }
+}

@@ -1,0 +1,112 @@
+//! `zcache`: the command for people. Reads the command line and hands each subcommand to the module that knows it;
+//! knows nothing of what they do.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod daemon;
+mod failure;
+mod holder;
+mod report;
+mod run;
+mod service;
+mod settings;
+mod status;
+mod store;
+mod text;
+mod unit;
+
+use failure::Failure;
+
+/// A compile cache that watches what compilers read instead of guessing.
+#[derive(Debug, Parser)]
+#[command(name = "zcache", version, arg_required_else_help = true, disable_help_subcommand = false)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run a command with zcache in front of rustc, and say at its end what that saved
+    #[command(after_help = "For example: zcache run -- cargo build --release")]
+    Run {
+        /// The command and its arguments
+        #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+    /// Show the daemon, the store, what zcache did and what it is doing
+    Status {
+        /// Print the report as JSON, whose field names are stable
+        #[arg(long)]
+        json: bool,
+    },
+    /// Start the daemon, if none is running; compiles do so by themselves
+    Start,
+    /// Let the daemon finish what it has accepted, and wait until it is gone
+    Stop,
+    /// Set all counters to zero; the store stays as it is
+    Zero,
+    /// Empty the store; builds that are running go on
+    Clear,
+    /// Have systemd start the daemon when the first compile needs it
+    #[command(subcommand)]
+    Service(Service),
+    /// Print the configuration in effect and where each value comes from
+    #[command(after_long_help = settings::HELP, after_help = "`zcache help config` describes every setting.")]
+    Config,
+}
+
+#[derive(Debug, Subcommand)]
+enum Service {
+    /// Install and enable the units for your systemd user manager
+    Install,
+    /// Disable and remove them
+    Uninstall,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().verb {
+        Verb::Run { command } => run::run(&command),
+        Verb::Status { json } => succeeded(status::show(json)),
+        Verb::Start => succeeded(daemon::start()),
+        Verb::Stop => succeeded(daemon::stop()),
+        Verb::Zero => succeeded(store::zero()),
+        Verb::Clear => succeeded(store::clear()),
+        Verb::Service(Service::Install) => succeeded(service::install()),
+        Verb::Service(Service::Uninstall) => succeeded(service::uninstall()),
+        Verb::Config => succeeded(settings::show()),
+    };
+    done.unwrap_or_else(|failure| {
+        text::note(&failure.to_string());
+        failure.code()
+    })
+}
+
+fn succeeded(done: Result<(), Failure>) -> Result<ExitCode, Failure> {
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn all_that_follows_the_command_belongs_to_it() {
+        for line in ["zcache run -- cargo build --help -j 2", "zcache run cargo build --help -j 2"] {
+            let Verb::Run { command } = Arguments::parse_from(line.split(' ')).verb else { panic!("{line}") };
+            assert_eq!(command, ["cargo", "build", "--help", "-j", "2"]);
+        }
+        let words = ["zcache", "run", "--", "a", "--", "b"];
+        let Verb::Run { command } = Arguments::parse_from(words).verb else { panic!() };
+        assert_eq!(command, ["a", "--", "b"]);
+    }
+}

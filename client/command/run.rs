@@ -1,0 +1,170 @@
+//! Run: one command with zcache in front of rustc. The command runs whatever is wrong with zcache, and its end is this
+//! process's end.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, ExitCode, ExitStatus};
+
+use nix::libc;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+use zcache_client::command::NAME;
+use zcache_client::session::SessionError;
+use zcache_client::trouble::Trouble;
+use zcache_daemon::process::{Process, ancestors};
+use zcache_daemon::server::variable;
+use zcache_proto::v1;
+
+use crate::daemon::{ANSWER, config, endpoint, program, running, started};
+use crate::failure::Failure;
+use crate::report::counts;
+use crate::text;
+
+/// Where cargo looks for what to put in front of rustc.
+const WRAPPER: &str = "RUSTC_WRAPPER";
+
+/// Signals that belong to the command.
+const PASSED_ON: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+
+/// `zcache run`: the command's exit code, as a shell tells it.
+pub fn run(command: &[OsString]) -> Result<ExitCode, Failure> {
+    let client = program(NAME).ok_or_else(|| Failure::new(format!("{NAME} is neither beside zcache nor in PATH")))?;
+    if let Some(other) = variable(WRAPPER).filter(|other| is_foreign(other)) {
+        text::note(&format!("{} takes the place of {WRAPPER}={}", client.display(), other.display()));
+    }
+    let is_disabled = variable("ZCACHE_DISABLE").is_some_and(|value| !value.is_empty() && value != "0");
+    let ready = if is_disabled { Err(Failure::new("ZCACHE_DISABLE is set")) } else { prepare() };
+    if let Err(failure) = &ready {
+        text::note(&format!("running without the cache: {}", one_line(&failure.to_string())));
+    }
+    let [name, arguments @ ..] = command else { return Err(Failure::new("nothing to run")) };
+    let status = match supervise(Command::new(name).args(arguments).env(WRAPPER, client)) {
+        Ok(status) => status,
+        Err(error) => return Ok(refuse(name, &error)),
+    };
+    if ready.is_ok() {
+        text::note(&summary());
+    }
+    let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
+/// What a longer explanation begins and ends with.
+fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    match lines[..] {
+        [first, .., last] => format!("{first}: {last}"),
+        _ => lines.concat(),
+    }
+}
+
+/// Whether a wrapper is one that the user would miss.
+fn is_foreign(wrapper: &OsStr) -> bool {
+    !wrapper.is_empty() && Path::new(wrapper).file_name() != Some(OsStr::new(NAME))
+}
+
+/// Makes sure that a daemon is there. Inside a compile none is started: what runs there must not outlive it.
+fn prepare() -> Result<(), Failure> {
+    config()?;
+    let above = Process::get(std::process::id()).map(|own| ancestors(&own)).unwrap_or_default();
+    if above.iter().any(|process| process.name == NAME) {
+        return Ok(running(&endpoint()).map(drop)?);
+    }
+    started(&endpoint()).map(drop)
+}
+
+fn refuse(name: &OsStr, error: &io::Error) -> ExitCode {
+    let (code, words) = match error.kind() {
+        io::ErrorKind::NotFound => (127, "command not found".to_owned()),
+        _ => (126, error.to_string()),
+    };
+    text::note(&format!("{}: {words}", name.display()));
+    ExitCode::from(code)
+}
+
+/// Runs the command to its end. What the terminal sends reaches it and this process alike, and this process stays to
+/// the end; what is sent to this process alone is passed on.
+fn supervise(command: &mut Command) -> io::Result<ExitStatus> {
+    let caught: SigSet = PASSED_ON.into_iter().collect();
+    let before = SigSet::thread_get_mask()?;
+    caught.thread_block()?;
+    // SAFETY: between fork and exec only the signal mask is set, by a system call.
+    unsafe { command.pre_exec(move || Ok(before.thread_set_mask()?)) };
+    let ended = listen(&caught, SfdFlags::empty()).and_then(|signals| {
+        let mut child = command.spawn()?;
+        let pid = Pid::from_raw(child.id().cast_signed());
+        // The thread inherits the mask and ends with the process.
+        std::thread::spawn(move || pass_on(&signals, pid));
+        child.wait()
+    });
+    // What ended the command has done its work; from here on an interrupt ends this process.
+    let rest = listen(&caught, SfdFlags::SFD_NONBLOCK)?;
+    while let Ok(Some(_)) = rest.read_signal() {}
+    before.thread_set_mask()?;
+    ended
+}
+
+fn listen(signals: &SigSet, flags: SfdFlags) -> io::Result<SignalFd> {
+    Ok(SignalFd::with_flags(signals, flags | SfdFlags::SFD_CLOEXEC)?)
+}
+
+fn pass_on(signals: &SignalFd, pid: Pid) {
+    while let Ok(Some(signal)) = signals.read_signal() {
+        let number = i32::try_from(signal.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
+        if signal.ssi_code != libc::SI_KERNEL {
+            let _ = kill(pid, number);
+        }
+    }
+}
+
+/// What the build came to.
+fn summary() -> String {
+    let endpoint = endpoint();
+    if let Some(trouble) = Trouble::find(&endpoint) {
+        return trouble.explain();
+    }
+    let pid = std::process::id();
+    let asked = running(&endpoint)
+        .and_then(|mut session| session.ask(ANSWER, async |client| client.summary(v1::SummaryRequest { pid }).await));
+    match asked {
+        Ok(build) => counts(&build),
+        Err(SessionError::Absent) => {
+            "the daemon ended before the command did; what it counted is in `zcache status`".into()
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(script: &str) -> ExitStatus {
+        supervise(Command::new("sh").args(["-c", script])).unwrap()
+    }
+
+    #[test]
+    fn ends_are_told_apart() {
+        assert_eq!(ended("exit 7").code(), Some(7));
+        assert_eq!(ended("kill -TERM $$").signal(), Some(15));
+        assert_eq!(supervise(&mut Command::new("/no/such")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_remark_is_one_line() {
+        assert_eq!(one_line("error at line 1\n  |\n1 | x\nunknown field\n"), "error at line 1: unknown field");
+        assert_eq!(one_line("plain"), "plain");
+    }
+
+    #[test]
+    fn only_a_wrapper_of_someone_else_is_worth_a_word() {
+        for (wrapper, foreign) in
+            [("", false), ("zcache-client", false), ("/a/zcache-client", false), ("sccache", true)]
+        {
+            assert_eq!(is_foreign(OsStr::new(wrapper)), foreign, "{wrapper}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Status: gets the report, from the daemon or of a store at rest, and prints it. What it looks like is `report`'s.
+
+use zcache_client::session::SessionError;
+use zcache_client::trouble::Trouble;
+use zcache_daemon::config::Config;
+use zcache_daemon::status::at_rest;
+use zcache_proto::endpoint::Endpoint;
+use zcache_proto::v1::{self, StatusReport};
+
+use crate::daemon::{ANSWER, config, endpoint, running};
+use crate::failure::Failure;
+use crate::holder::Holder;
+use crate::report;
+use crate::store;
+use crate::text;
+
+/// `zcache status`: exits with success whatever state things are in, for telling which is its purpose.
+pub fn show(json: bool) -> Result<(), Failure> {
+    let config = config()?;
+    let endpoint = endpoint();
+    let Seen { mut report, absence, mut notes } = look(&config, &endpoint);
+    let noted = Trouble::find(&endpoint).map(Trouble::explain);
+    notes.extend(noted.filter(|noted| !notes.contains(noted)));
+    if json {
+        notes.iter().for_each(|note| text::note(note));
+        report.totals.get_or_insert_default();
+        let json = serde_json::to_string_pretty(&report).map_err(|error| Failure::new(error.to_string()))?;
+        return text::print(&format!("{json}\n"));
+    }
+    text::print(&report::render(&report, absence, &notes))
+}
+
+/// A report and how it came about.
+struct Seen {
+    /// Without totals where they cannot be known.
+    report: StatusReport,
+    /// What it means that no daemon answered.
+    absence: &'static str,
+    notes: Vec<String>,
+}
+
+fn look(config: &Config, endpoint: &Endpoint) -> Seen {
+    let asked = running(endpoint)
+        .and_then(|mut session| session.ask(ANSWER, async |client| client.status(v1::StatusRequest {}).await));
+    let (absence, mut notes) = match asked {
+        Ok(report) => return Seen { report, absence: "", notes: Vec::new() },
+        Err(SessionError::Absent) => ("not running", Vec::new()),
+        Err(error) => ("out of reach", vec![error.to_string()]),
+    };
+    // A daemon that has this socket's lock has the store too; that it does not answer has been said.
+    let is_silent = Holder::of(&endpoint.lock()) != Holder::Nobody;
+    let report = at_rest(config).unwrap_or_else(|error| {
+        if !is_silent {
+            notes.push(store::explain(&error, &config.dir).to_string());
+        }
+        StatusReport { cache: Some(store::look(&config.dir, config.max_size)), ..StatusReport::default() }
+    });
+    Seen { report, absence, notes }
+}

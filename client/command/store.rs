@@ -1,0 +1,72 @@
+//! Store: emptying it and its counters, through the daemon that has it, or at rest where none runs.
+
+use std::fs;
+use std::path::Path;
+
+use zcache_client::session::SessionError;
+use zcache_daemon::status::STATS;
+use zcache_daemon::store::{OpenError, Store};
+use zcache_proto::v1;
+
+use crate::daemon::{ANSWER, CLEARED, config, endpoint, running};
+use crate::failure::Failure;
+use crate::holder::Holder;
+use crate::text;
+
+/// `zcache zero`.
+pub fn zero() -> Result<(), Failure> {
+    let config = config()?;
+    match running(&endpoint()) {
+        Ok(mut session) => drop(session.ask(ANSWER, async |client| client.zero(v1::ZeroRequest {}).await)?),
+        Err(SessionError::Absent) => at_rest(&config.dir, config.max_size, |store| {
+            store.index.put_meta(STATS, &[])?;
+            Ok(store.index.flush()?)
+        })
+        .map(Option::unwrap_or_default)?,
+        Err(error) => return Err(error.into()),
+    }
+    text::print("all counters are zero\n")
+}
+
+/// `zcache clear`.
+pub fn clear() -> Result<(), Failure> {
+    let config = config()?;
+    let freed = match running(&endpoint()) {
+        Ok(mut session) => session.ask(CLEARED, async |client| client.clear(v1::ClearRequest {}).await)?.bytes,
+        Err(SessionError::Absent) => {
+            at_rest(&config.dir, config.max_size, |store| Ok(store.clear()?))?.unwrap_or_default()
+        }
+        Err(error) => return Err(error.into()),
+    };
+    text::print(&format!("the store is empty; {} freed\n", text::size(freed)))
+}
+
+/// Does something to the store that no daemon has; none where there is no store.
+fn at_rest<T>(
+    dir: &Path,
+    max_size: u64,
+    change: impl FnOnce(&Store) -> Result<T, Failure>,
+) -> Result<Option<T>, Failure> {
+    if !dir.join("FORMAT").exists() {
+        return Ok(None);
+    }
+    let store = Store::open(dir, max_size).map_err(|error| explain(&error, dir))?;
+    change(&store).map(Some)
+}
+
+/// Why the store at `dir` does not open, with the process that has it.
+pub fn explain(error: &OpenError, dir: &Path) -> Failure {
+    match error {
+        OpenError::InUse(_) => Failure::new(format!("{error}{}", Holder::of(&dir.join("LOCK")).remark())),
+        _ => Failure::new(error.to_string()),
+    }
+}
+
+/// What can be seen of a store without opening it: the size and number of its blobs.
+pub fn look(dir: &Path, max_bytes: u64) -> v1::Store {
+    let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten();
+    let blobs = entries(&dir.join("cas")).flat_map(|shard| entries(&shard.path()));
+    let sizes = blobs.filter_map(|blob| Some(blob.metadata().ok()?.len()));
+    let (blobs, bytes) = sizes.fold((0, 0), |(blobs, bytes), size| (blobs + 1, bytes + size));
+    v1::Store { dir: dir.display().to_string(), bytes, max_bytes, blobs, ..v1::Store::default() }
+}

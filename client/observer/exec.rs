@@ -1,0 +1,164 @@
+//! Hooks by which a process becomes another program. Each is recorded before it happens, and handed the environment that
+//! keeps the observation going.
+
+use crate::arch::{List, Missing, pass_list};
+use crate::environment::Merged;
+use crate::hook::hook;
+use crate::program::{Candidate, Program};
+use crate::real::real;
+use crate::record::{At, Call, link_to};
+use crate::session::here;
+use crate::{modules, sys, trace};
+use core::ffi::{c_char, c_int, c_void};
+use core::mem::MaybeUninit;
+use core::ptr::null;
+
+type Texts = *const *const c_char;
+
+/// Runs `attempt` with the merged environment; returns only where it failed.
+unsafe fn become_program(
+    call: &Call,
+    program: &Program,
+    environment: Texts,
+    attempt: impl FnOnce(Texts) -> c_int,
+) -> c_int {
+    modules::scan();
+    let event = call.event(trace::EXEC).flags(program.flags());
+    let At(dir, path) = program.file;
+    if !sys::bytes(path).is_empty() {
+        event.path_and(program.file, program.name);
+    } else if dir != sys::AT_FDCWD {
+        event.descriptor(dir);
+    } else {
+        event.texts(&[], program.name);
+    }
+    let mut merged = Merged::empty();
+    let result = attempt(merged.build(environment, !program.foreign));
+    let errno = sys::errno();
+    call.event(trace::EXEC_FAILED).errno(errno).texts(&[], &[]);
+    merged.release();
+    sys::set_errno(errno);
+    result
+}
+
+real!(EXECVE = "execve");
+real!(EXECVPE = "execvpe");
+
+/// `execve`, or `execvpe` of the same arguments.
+unsafe fn real_exec(real: &crate::real::Real, file: *const c_char, arguments: Texts, environment: Texts) -> c_int {
+    let address = real.get();
+    if address.is_null() {
+        sys::set_errno(sys::ENOSYS);
+        return c_int::MISSING;
+    }
+    type Function = unsafe extern "C" fn(*const c_char, Texts, Texts) -> c_int;
+    core::mem::transmute::<*mut c_void, Function>(address)(file, arguments, environment)
+}
+
+#[inline(never)]
+unsafe fn execute(caller: usize, file: *const c_char, arguments: Texts, environment: Texts) -> c_int {
+    let call = Call::begin(caller);
+    let program = Program::named(here(file));
+    become_program(&call, &program, environment, |merged| real_exec(&EXECVE, file, arguments, merged))
+}
+
+#[inline(never)]
+unsafe fn search(caller: usize, file: *const c_char, arguments: Texts, environment: Texts) -> c_int {
+    let call = Call::begin(caller);
+    let mut room: Candidate = sys::room();
+    let program = Program::searched(&call, file, &mut room);
+    become_program(&call, &program, environment, |merged| real_exec(&EXECVPE, file, arguments, merged))
+}
+
+hook!(fn execve(file: *const c_char, arguments: Texts, environment: Texts) -> c_int, _real, caller => {
+    execute(caller, file, arguments, environment)
+});
+
+hook!(fn execv(file: *const c_char, arguments: Texts) -> c_int, _real, caller => {
+    execute(caller, file, arguments, sys::environ)
+});
+
+hook!(fn execvp(file: *const c_char, arguments: Texts) -> c_int, _real, caller => {
+    search(caller, file, arguments, sys::environ)
+});
+
+hook!(fn execvpe(file: *const c_char, arguments: Texts, environment: Texts) -> c_int, _real, caller => {
+    search(caller, file, arguments, environment)
+});
+
+hook!(fn fexecve(fd: c_int, arguments: Texts, environment: Texts) -> c_int, real, caller => {
+    let call = Call::begin(caller);
+    let mut room = sys::room();
+    let Program { foreign, .. } = Program::named(here(link_to(fd, &mut room)));
+    let program = Program { file: At(fd, null()), name: &[], foreign };
+    become_program(&call, &program, environment, |merged| real(fd, arguments, merged))
+});
+
+hook!(
+    fn execveat(dir: c_int, path: *const c_char, arguments: Texts, environment: Texts, flags: c_int) -> c_int,
+    real, caller => {
+        let call = Call::begin(caller);
+        let mut room = sys::room();
+        let itself = flags & sys::AT_EMPTY_PATH != 0 && sys::bytes(path).is_empty();
+        let named = Program::named(if itself { here(link_to(dir, &mut room)) } else { At(dir, path) });
+        let program = Program { file: At(dir, path), ..named };
+        become_program(&call, &program, environment, |merged| real(dir, path, arguments, merged, flags))
+    }
+);
+
+/// How many arguments of a variadic call are gathered on the stack.
+const FEW: usize = 128;
+
+/// `execl` and its kin: the file, the arguments, a null and, where `given`, the environment.
+unsafe fn listed(
+    list: List,
+    caller: usize,
+    given: bool,
+    run: unsafe fn(usize, *const c_char, Texts, Texts) -> c_int,
+) -> c_int {
+    const E2BIG: u32 = 7;
+    let mut end = 1;
+    while !list.get(end).is_null() {
+        end += 1;
+    }
+    let mut few = MaybeUninit::<[*const c_char; FEW]>::uninit();
+    let length = end * size_of::<*const c_char>();
+    let array = if end <= FEW { few.as_mut_ptr().cast() } else { sys::map(length, -1).cast::<*const c_char>() };
+    if array.is_null() {
+        sys::set_errno(E2BIG);
+        return c_int::MISSING;
+    }
+    for i in 1..=end {
+        *array.add(i - 1) = list.get(i);
+    }
+    let environment = if given { list.get(end + 1) as Texts } else { sys::environ };
+    let result = run(caller, list.get(0), array, environment);
+    if end > FEW {
+        sys::unmap(array.cast(), length);
+    }
+    result
+}
+
+macro_rules! list_hook {
+    ($name:ident: $given:literal, $run:ident) => {
+        const _: () = {
+            unsafe extern "C" fn hooked(
+                registers: *const [*const c_char; crate::arch::REGISTERS],
+                stack: Texts,
+                caller: usize,
+            ) -> c_int {
+                listed(List { registers, stack }, caller, $given, $run)
+            }
+
+            #[unsafe(naked)]
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn $name() -> c_int {
+                pass_list!(hooked)
+            }
+        };
+    };
+}
+
+list_hook!(execl: false, execute);
+list_hook!(execle: true, execute);
+list_hook!(execlp: false, search);

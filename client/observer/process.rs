@@ -1,0 +1,146 @@
+//! Hooks on what a process asks or does that is no file: its environment, the time, sockets, the loader, its end.
+//! Does not know how programs are started.
+
+use crate::hook::{hook, hooks};
+use crate::real::real;
+use crate::record::{Call, error};
+use crate::session::here;
+use crate::{arch, modules, session, sys, trace};
+use core::ffi::{c_char, c_int, c_void};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+hooks!([getenv secure_getenv __secure_getenv](name: *const c_char) -> *mut c_char, real, caller => {
+    let call = Call::begin(caller);
+    let answer = real(name);
+    if call.recorded() {
+        let found = if answer.is_null() { 0 } else { trace::FOUND };
+        let hash = if answer.is_null() { 0 } else { trace::hash(sys::bytes(answer)) };
+        call.event(trace::GETENV).flags(found).value(hash).texts(sys::bytes(name), &[]);
+    }
+    answer
+});
+
+/// Pages of code already known to read the time: one record for each is enough, and the time is read often.
+static CLOCK_CALLERS: [AtomicUsize; 256] = [const { AtomicUsize::new(0) }; 256];
+
+#[inline(always)]
+unsafe fn clock_read(caller: usize) {
+    let page = caller >> 12;
+    let place = &CLOCK_CALLERS[page & 255];
+    if place.load(Relaxed) != page {
+        place.store(page, Relaxed);
+        Call::begin(caller).event(trace::CLOCK).texts(&[], &[]);
+    }
+}
+
+hook!(fn clock_gettime(clock: c_int, time: *mut c_void) -> c_int, real, caller => {
+    // The clocks that tell the date: real time, the same read coarsely, and atomic time.
+    if matches!(clock, 0 | 5 | 11) {
+        clock_read(caller);
+    }
+    real(clock, time)
+});
+
+hook!(fn gettimeofday(time: *mut c_void, zone: *mut c_void) -> c_int, real, caller => {
+    clock_read(caller);
+    real(time, zone)
+});
+
+hook!(fn time(time: *mut i64) -> isize, real, caller => {
+    clock_read(caller);
+    real(time)
+});
+
+/// Local, and the two of the Internet.
+fn is_watched(family: c_int) -> bool {
+    matches!(family, 1 | 2 | 10)
+}
+
+hook!(fn socket(family: c_int, kind: c_int, protocol: c_int) -> c_int, real, caller => {
+    let call = Call::begin(caller);
+    let fd = real(family, kind, protocol);
+    if call.recorded() && is_watched(family) {
+        call.event(trace::SOCKET).errno(error(fd < 0)).value(family as u64).texts(&[], &[]);
+    }
+    fd
+});
+
+hook!(fn connect(fd: c_int, address: *const u16, length: u32) -> c_int, real, caller => {
+    let call = Call::begin(caller);
+    let result = real(fd, address, length);
+    let errno = error(result != 0);
+    // With these the kernel has not read the address, or could not.
+    let unread = matches!(errno, sys::EBADF | sys::EFAULT | sys::EINVAL | sys::ENOTSOCK);
+    if call.recorded() && !unread && length >= 2 && is_watched(address.read_unaligned() as c_int) {
+        let family = address.read_unaligned() as u64;
+        call.event(trace::SOCKET).errno(errno).value(family).texts(&[], &[]);
+    }
+    result
+});
+
+real!(DLOPEN = "dlopen");
+
+/// Before `dlopen`: answers where the real one is.
+unsafe extern "C" fn loading(name: *const c_char, caller: usize) -> *mut c_void {
+    let call = Call::begin(caller);
+    modules::uses_loader();
+    modules::scan();
+    if call.recorded() && sys::contains(sys::bytes(name), b'/') {
+        call.event(trace::STAT).errno(sys::access(name, 0)).path(here(name));
+    }
+    let real = DLOPEN.get();
+    if real.is_null() { cannot_load as *const () as *mut c_void } else { real }
+}
+
+unsafe extern "C" fn cannot_load() -> *mut c_void {
+    core::ptr::null_mut()
+}
+
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn dlopen(_: *const c_char, _: c_int) -> *mut c_void {
+    arch::pass_through!(loading)
+}
+
+hook!(fn dlclose(object: *mut c_void) -> c_int, real, _caller => {
+    // What is unloaded now would be missing at the end.
+    modules::uses_loader();
+    modules::scan();
+    real(object)
+});
+
+/// The process is about to end by its own will.
+pub unsafe fn exiting(caller: usize) {
+    if session::ready() {
+        modules::scan();
+        Call::begin(caller).event(trace::EXIT).texts(&[], &[]);
+    }
+}
+
+real!(EXIT_NOW = "_exit");
+real!(QUICK_EXIT = "quick_exit");
+
+unsafe fn end_by(real: *mut c_void, status: c_int) -> ! {
+    if real.is_null() {
+        sys::exit_group(status);
+    }
+    core::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int) -> !>(real)(status)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn _exit(status: c_int) -> ! {
+    exiting(0);
+    end_by(EXIT_NOW.get(), status)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn _Exit(status: c_int) -> ! {
+    exiting(0);
+    end_by(EXIT_NOW.get(), status)
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn quick_exit(status: c_int) -> ! {
+    exiting(0);
+    end_by(QUICK_EXIT.get(), status)
+}

@@ -1,0 +1,217 @@
+//! One process's part in an observation: how it begins, what of the environment is hidden from the program and kept for
+//! the programs it starts, and whether anything is recorded. Does not know the functions that are watched.
+
+use crate::record::{At, Call};
+use crate::{modules, real, record, sys, trace};
+use core::ffi::c_char;
+use core::ptr::{null, null_mut};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
+
+const NEW: u32 = 0;
+const BEGINNING: u32 = 1;
+const RECORDING: u32 = 2;
+const SILENT: u32 = 3;
+static STATE: AtomicU32 = AtomicU32::new(NEW);
+
+/// The process that began; a forked child has another number.
+static PID: AtomicU32 = AtomicU32::new(0);
+
+pub const TRACE: &[u8] = b"ZCACHE_TRACE=";
+pub const PARENT: &[u8] = b"ZCACHE_PARENT=";
+pub const PRELOAD: &[u8] = b"LD_PRELOAD=";
+
+/// What programs started from here are to be given: whole variables, or null.
+pub struct Hidden {
+    pub trace: *const c_char,
+    pub parent: *const c_char,
+    /// `LD_PRELOAD` with nothing but this library.
+    pub preload: *const c_char,
+}
+
+static HIDDEN: [AtomicPtr<c_char>; 3] = [const { AtomicPtr::new(null_mut()) }; 3];
+
+pub fn hidden() -> Hidden {
+    let [trace, parent, preload] = &HIDDEN;
+    Hidden { trace: trace.load(Relaxed), parent: parent.load(Relaxed), preload: preload.load(Relaxed) }
+}
+
+/// Whether calls are recorded. Begins where nothing has begun yet, since other libraries' constructors may run first.
+#[inline(always)]
+pub unsafe fn ready() -> bool {
+    match STATE.load(Acquire) {
+        RECORDING => true,
+        NEW => {
+            begin(null_mut());
+            STATE.load(Acquire) == RECORDING
+        }
+        _ => false,
+    }
+}
+
+/// Stops recording in this process and its forks.
+pub fn silence() {
+    STATE.store(SILENT, Release);
+}
+
+/// Whether this is the process that began, not a fork of it.
+pub unsafe fn is_first() -> bool {
+    PID.load(Relaxed) == sys::getpid()
+}
+
+/// `environment` serves where the C library has none yet.
+#[cold]
+#[inline(never)]
+pub unsafe fn begin(environment: *mut *const c_char) {
+    if STATE.compare_exchange(NEW, BEGINNING, AcqRel, Relaxed).is_err() {
+        return;
+    }
+    let errno = sys::errno();
+    real::find_all();
+    let environment = if sys::environ.is_null() { environment } else { sys::environ };
+    if environment.is_null() {
+        STATE.store(NEW, Release);
+        sys::set_errno(errno);
+        return;
+    }
+    let mut own: *const c_char = null();
+    real::dl_iterate_phdr(find_own_path, (&raw mut own).cast());
+    keep_preload(sys::bytes(own));
+    hide(environment);
+    let trace = hidden().trace;
+    let recording = !trace.is_null() && record::open(trace.add(TRACE.len()));
+    PID.store(sys::getpid(), Relaxed);
+    STATE.store(if recording { RECORDING } else { SILENT }, Release);
+    if recording {
+        let mut room = sys::room::<{ sys::PATH_MAX }>();
+        let program = sys::readlink(c"/proc/self/exe".as_ptr(), &mut room);
+        Call::begin(0).event(trace::START).value(sys::getppid() as u64).texts(program, &[]);
+        modules::scan();
+    }
+    sys::set_errno(errno);
+}
+
+unsafe extern "C" fn find_own_path(
+    object: *const real::Object,
+    _: usize,
+    found: *mut core::ffi::c_void,
+) -> core::ffi::c_int {
+    let is_this = (*object).is_this();
+    if is_this {
+        *found.cast::<*const c_char>() = (*object).name;
+    }
+    is_this as _
+}
+
+unsafe fn keep_preload(own: &[u8]) {
+    if !own.is_empty() {
+        HIDDEN[2].store(keep(&[PRELOAD, own]), Relaxed);
+    }
+}
+
+/// Takes our variables out of `environment`, in place, as if they had never been there, and keeps them.
+pub unsafe fn hide(environment: *mut *const c_char) {
+    let (mut from, mut to) = (environment, environment);
+    while !(*from).is_null() {
+        let variable = sys::bytes(*from);
+        *to = *from;
+        from = from.add(1);
+        if sys::starts_with(variable, TRACE) {
+            keep_first(&HIDDEN[0], variable);
+        } else if sys::starts_with(variable, PARENT) {
+            keep_first(&HIDDEN[1], variable);
+        } else if let Some(rest) = behind_own(variable) {
+            if !rest.is_empty() {
+                *to = keep(&[PRELOAD, &rest[1..]]);
+                to = to.add(1);
+            }
+        } else {
+            to = to.add(1);
+        }
+    }
+    *to = null();
+}
+
+unsafe fn keep_first(place: &AtomicPtr<c_char>, variable: &[u8]) {
+    if place.load(Relaxed).is_null() {
+        place.store(keep(&[variable]), Relaxed);
+    }
+}
+
+/// What follows this library in an `LD_PRELOAD` that begins with it: nothing, or a separator and the program's own value.
+pub unsafe fn behind_own(variable: &[u8]) -> Option<&[u8]> {
+    let preload = sys::bytes(hidden().preload);
+    if preload.is_empty() || !sys::starts_with(variable, preload) {
+        return None;
+    }
+    let rest = &variable[preload.len()..];
+    matches!(rest.first(), None | Some(b':' | b' ')).then_some(rest)
+}
+
+/// Texts that live as long as the process. Copies, because programs that rewrite their title overwrite the originals.
+struct Store(core::cell::UnsafeCell<[u8; 2048]>);
+// SAFETY: every part of it is handed out once.
+unsafe impl Sync for Store {}
+static STORE: Store = Store(core::cell::UnsafeCell::new([0; 2048]));
+static STORED: AtomicUsize = AtomicUsize::new(0);
+
+/// A C string of these parts; null where there is no memory.
+unsafe fn keep(parts: &[&[u8]]) -> *mut c_char {
+    let length = parts.iter().map(|part| part.len()).sum::<usize>() + 1;
+    let at = STORED.fetch_add(length, Relaxed);
+    let start = if at + length <= 2048 {
+        STORE.0.get().cast::<u8>().add(at)
+    } else {
+        STORED.fetch_sub(length, Relaxed);
+        sys::map(length, -1)
+    };
+    if !start.is_null() {
+        let end = parts.iter().fold(start, |end, part| sys::append(end, part));
+        *end = 0;
+    }
+    start.cast()
+}
+
+/// A variable of the program's present environment.
+pub unsafe fn variable(name: &[u8]) -> Option<&'static [u8]> {
+    let mut at = sys::environ;
+    while !at.is_null() && !(*at).is_null() {
+        let text = sys::bytes(*at);
+        if sys::starts_with(text, name) && text.get(name.len()) == Some(&b'=') {
+            return Some(&text[name.len() + 1..]);
+        }
+        at = at.add(1);
+    }
+    None
+}
+
+/// A zcache client's first word to us: it reports by itself.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn zcache_observer_exempt() -> *const c_char {
+    let call = Call::begin(0);
+    call.event(trace::EXEMPT).texts(&[], &[]);
+    silence();
+    let parent = hidden().parent;
+    if parent.is_null() { null() } else { parent.add(PARENT.len()) }
+}
+
+unsafe extern "C" fn start(_: i32, _: *const *const c_char, environment: *mut *const c_char) {
+    if STATE.load(Acquire) == NEW {
+        begin(environment);
+    }
+}
+
+unsafe extern "C" fn finish() {
+    crate::process::exiting(0);
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static START: unsafe extern "C" fn(i32, *const *const c_char, *mut *const c_char) = start;
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static FINISH: unsafe extern "C" fn() = finish;
+
+/// The directory-relative form of a path relative to the current directory.
+pub const fn here(path: *const c_char) -> At {
+    At(sys::AT_FDCWD, path)
+}

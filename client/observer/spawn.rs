@@ -1,0 +1,137 @@
+//! Hooks that start a program as a child, by `posix_spawn` or a shell command line.
+
+use crate::environment::Merged;
+use crate::hook::hook;
+use crate::program::{Candidate, Program};
+use crate::record::Call;
+use crate::session::{self, here};
+use crate::{modules, sys, trace};
+use core::cell::UnsafeCell;
+use core::ffi::{c_char, c_int, c_void};
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicBool, Ordering::*};
+
+type Texts = *const *const c_char;
+
+/// Runs `start` (place for the child's number, environment), which answers an error number.
+unsafe fn start_program(
+    call: &Call,
+    program: &Program,
+    child: *mut c_int,
+    environment: Texts,
+    start: impl FnOnce(*mut c_int, Texts) -> c_int,
+) -> c_int {
+    let mut merged = Merged::empty();
+    let mut own = 0;
+    let child = if child.is_null() { &raw mut own } else { child };
+    let result = start(child, merged.build(environment, !program.foreign));
+    merged.release();
+    if result == 0 {
+        let event = call.event(trace::SPAWN).flags(program.flags()).value(*child as u64);
+        event.path_and(program.file, program.name);
+    }
+    result
+}
+
+hook!(
+    fn posix_spawn(
+        child: *mut c_int,
+        file: *const c_char,
+        actions: *const c_void,
+        attributes: *const c_void,
+        arguments: Texts,
+        environment: Texts
+    ) -> c_int, real, caller => {
+        let call = Call::begin(caller);
+        let program = Program::named(here(file));
+        start_program(&call, &program, child, environment, |child, merged| {
+            real(child, file, actions, attributes, arguments, merged)
+        })
+    }
+);
+
+hook!(
+    fn posix_spawnp(
+        child: *mut c_int,
+        file: *const c_char,
+        actions: *const c_void,
+        attributes: *const c_void,
+        arguments: Texts,
+        environment: Texts
+    ) -> c_int, real, caller => {
+        let call = Call::begin(caller);
+        let mut room: Candidate = sys::room();
+        let program = Program::searched(&call, file, &mut room);
+        start_program(&call, &program, child, environment, |child, merged| {
+            real(child, file, actions, attributes, arguments, merged)
+        })
+    }
+);
+
+/// The C library starts a shell with the program's own environment, so that has to be the merged one for as long.
+/// All such calls that overlap share one; the last puts the program's back.
+struct Lent {
+    users: usize,
+    own: *mut *const c_char,
+    merged: Merged,
+}
+
+struct Shared(AtomicBool, UnsafeCell<Lent>);
+// SAFETY: used under the flag only.
+unsafe impl Sync for Shared {}
+static LENT: Shared =
+    Shared(AtomicBool::new(false), UnsafeCell::new(Lent { users: 0, own: null_mut(), merged: Merged::empty() }));
+
+/// Runs `change` alone. Gives up where a fork may have left the flag set: better unobserved than hanging.
+unsafe fn alone(change: impl FnOnce(&mut Lent)) -> bool {
+    for _ in 0..1_000_000 {
+        if LENT.0.compare_exchange_weak(false, true, Acquire, Relaxed).is_ok() {
+            change(&mut *LENT.1.get());
+            LENT.0.store(false, Release);
+            return true;
+        }
+        core::hint::spin_loop();
+    }
+    false
+}
+
+unsafe fn lend(lent: &mut Lent) {
+    if lent.users == 0 {
+        lent.own = sys::environ;
+        let shell = Program::named(here(c"/bin/sh".as_ptr()));
+        sys::environ = lent.merged.build(lent.own, !shell.foreign).cast_mut();
+    }
+    lent.users += 1;
+}
+
+unsafe fn take_back(lent: &mut Lent) {
+    lent.users -= 1;
+    if lent.users > 0 {
+        return;
+    }
+    if lent.merged.is(sys::environ) {
+        sys::environ = lent.own;
+        lent.merged.release();
+    } else if !sys::environ.is_null() {
+        // Another thread has set a variable meanwhile, in a copy of the merged environment.
+        session::hide(sys::environ);
+    }
+}
+
+unsafe fn with_lent<T>(run: impl FnOnce() -> T) -> T {
+    modules::scan();
+    let lent = !session::hidden().preload.is_null() && alone(|lent| lend(lent));
+    let result = run();
+    if lent {
+        alone(|lent| take_back(lent));
+    }
+    result
+}
+
+hook!(fn system(command: *const c_char) -> c_int, real, _caller => {
+    with_lent(|| real(command))
+});
+
+hook!(fn popen(command: *const c_char, mode: *const c_char) -> *mut c_void, real, _caller => {
+    with_lent(|| real(command, mode))
+});

@@ -1,0 +1,179 @@
+//! Compile: runs the compiler, once, under observation, passing its output through as it comes and keeping a copy.
+//! From here on nothing about zcache can change what the build sees.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::Instant;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::stat::fstat;
+use zcache_proto::endpoint::Endpoint;
+use zcache_proto::v1::{Outcome, Parent};
+
+use crate::command::Command;
+use crate::observe::{self, Trace};
+use crate::parent;
+
+/// Longest stream that is kept, bytes.
+const STREAM_MAX: usize = 4 << 20;
+
+/// How a compile ended.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The compiler's end, to be this process's own.
+    pub status: ExitStatus,
+    /// What to tell the daemon.
+    pub outcome: Outcome,
+}
+
+/// Runs `command`. An error means that it did not start.
+pub fn compile(
+    command: &Command,
+    stdin: Option<File>,
+    endpoint: &Endpoint,
+    ticket: u64,
+    above: Option<&Parent>,
+) -> io::Result<Compiled> {
+    let mut outcome = Outcome { ticket, ..Outcome::default() };
+    let mut process = command.process();
+    let trace = match observed(command, endpoint) {
+        Ok((trace, variables)) => {
+            process.envs(variables);
+            Some(trace)
+        }
+        Err(error) => {
+            outcome.problem = format!("not observed: {error}");
+            None
+        }
+    };
+    if let Some(above) = above {
+        process.env(parent::VARIABLE, parent::value(above));
+    }
+    if let Some(stdin) = stdin {
+        process.stdin(stdin);
+    }
+    process.stdout(Stdio::piped()).stderr(Stdio::piped());
+    // SAFETY: the closure makes two system calls and allocates nothing.
+    unsafe { process.pre_exec(die_with_parent(std::process::id())) };
+    let began = Instant::now();
+    let mut child = process.spawn()?;
+    let mixed = relay(&mut child, &mut outcome);
+    let status = child.wait()?;
+    outcome.duration_ms = began.elapsed().as_millis() as u64;
+    match status.code() {
+        Some(code) => outcome.exit_code = code,
+        None => outcome.problem = "the compiler was killed".to_owned(),
+    }
+    if mixed && outcome.problem.is_empty() {
+        outcome.problem = "its two streams went to one place, and their order is not known".to_owned();
+    }
+    if let Some(trace) = trace {
+        match trace.bytes() {
+            Ok(bytes) => outcome.trace = bytes,
+            Err(error) => outcome.problem = format!("no trace: {error}"),
+        }
+    }
+    Ok(Compiled { status, outcome })
+}
+
+/// Ends this process as the compiler ended.
+pub fn end_like(status: ExitStatus) -> ! {
+    if let Some(number) = status.signal() {
+        if let Ok(signal) = Signal::try_from(number) {
+            // SAFETY: the default action needs no handler.
+            let _ = unsafe { nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl) };
+            let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
+            let _ = nix::sys::signal::raise(signal);
+        }
+        std::process::exit(128 + number);
+    }
+    std::process::exit(status.code().unwrap_or(1))
+}
+
+type Variables = [(&'static str, std::ffi::OsString); 2];
+
+fn observed(command: &Command, endpoint: &Endpoint) -> io::Result<(Trace, Variables)> {
+    if !observe::fits(&command.program) {
+        return Err(io::Error::other("the compiler is a program of another machine"));
+    }
+    let observer = observe::install(endpoint)?;
+    let trace = Trace::new()?;
+    let variables = trace.variables(&observer);
+    Ok((trace, variables))
+}
+
+/// A compiler must not outlive the client that stands for it: cargo believes it gone.
+fn die_with_parent(client: u32) -> impl FnMut() -> io::Result<()> + Send + Sync {
+    move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        if nix::unistd::getppid().as_raw().unsigned_abs() != client {
+            return Err(io::Error::other("the client is gone"));
+        }
+        Ok(())
+    }
+}
+
+/// Passes both streams through until they end. Says whether both had something to say at one place.
+fn relay(child: &mut Child, outcome: &mut Outcome) -> bool {
+    let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
+    let mut buffer = vec![0; 64 << 10];
+    let mut too_long = false;
+    while stdout.is_some() || stderr.is_some() {
+        let (out, err) = ready(&stdout, &stderr);
+        if out {
+            let more = pass(&mut stdout, &mut io::stdout(), &mut buffer, &mut outcome.stdout);
+            too_long |= !more;
+        }
+        if err {
+            let more = pass(&mut stderr, &mut io::stderr(), &mut buffer, &mut outcome.stderr);
+            too_long |= !more;
+        }
+    }
+    if too_long {
+        outcome.problem = "it printed more than is kept".to_owned();
+    }
+    let same = || {
+        let place = |fd: std::os::fd::BorrowedFd<'_>| fstat(fd).map(|s| (s.st_dev, s.st_ino)).ok();
+        place(io::stdout().as_fd()) == place(io::stderr().as_fd())
+    };
+    !outcome.stdout.is_empty() && !outcome.stderr.is_empty() && same()
+}
+
+/// Which of the streams have something, or have ended.
+fn ready(stdout: &Option<impl AsFd>, stderr: &Option<impl AsFd>) -> (bool, bool) {
+    let mut fds = Vec::with_capacity(2);
+    fds.extend(stdout.as_ref().map(|stream| PollFd::new(stream.as_fd(), PollFlags::POLLIN)));
+    fds.extend(stderr.as_ref().map(|stream| PollFd::new(stream.as_fd(), PollFlags::POLLIN)));
+    if poll(&mut fds, PollTimeout::NONE).is_err() {
+        return (false, false);
+    }
+    let mut any = fds.iter().map(|fd| fd.any().unwrap_or(true));
+    let out = stdout.is_some() && any.next().unwrap_or(false);
+    (out, stderr.is_some() && any.next().unwrap_or(false))
+}
+
+/// Moves what is there from the compiler to our own stream. False where it is more than is kept.
+fn pass<S: Read>(from: &mut Option<S>, to: &mut impl Write, buffer: &mut [u8], kept: &mut Vec<u8>) -> bool {
+    let read = match from.as_mut().map(|stream| stream.read(buffer)) {
+        Some(Ok(read)) if read > 0 => read,
+        Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => return true,
+        _ => {
+            *from = None;
+            return true;
+        }
+    };
+    // Nobody reads our stream: the compiler is to notice it as it would without us.
+    if to.write_all(&buffer[..read]).and_then(|()| to.flush()).is_err() {
+        *from = None;
+        return true;
+    }
+    let fits = kept.len() + read <= STREAM_MAX;
+    if fits {
+        kept.extend_from_slice(&buffer[..read]);
+    }
+    fits
+}

@@ -1,0 +1,15 @@
+//! The shim that stands in front of the compiler, and what the people's command shares with it. Whatever is wrong
+//! with zcache, the compiler runs as if it were not there: every error here ends in running it, once.
+//!
+//! `shim` → `session`, `start` (the daemon) and `materialize` (a hit) or `compile` (a miss, under `observe`).
+
+pub mod command;
+pub mod compile;
+pub mod invocation;
+pub mod materialize;
+pub mod observe;
+pub mod parent;
+pub mod session;
+pub mod shim;
+pub mod start;
+pub mod trouble;

@@ -1,0 +1,151 @@
+//! Materialize: puts a hit's outputs where the compiler would have. Each is a new inode, so nothing that someone else
+//! has linked or mapped is written into; a blob is shared with at most one tree, since touching it moves its time.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use zcache_proto::v1::output::Content;
+use zcache_proto::v1::{Hit, Output};
+
+/// Puts every output of `hit` in place.
+pub fn materialize(hit: &Hit) -> io::Result<()> {
+    let time = UNIX_EPOCH + Duration::from_nanos(hit.mtime_ns.unsigned_abs());
+    hit.outputs.iter().try_for_each(|output| place(output, time))
+}
+
+fn place(output: &Output, time: SystemTime) -> io::Result<()> {
+    let at = Path::new(std::ffi::OsStr::from_bytes(&output.path));
+    let content = output.content.as_ref().ok_or_else(|| io::Error::other("an output without content"))?;
+    if matches!(content, Content::Directory(_)) {
+        return DirBuilder::new().recursive(true).mode(output.mode).create(at);
+    }
+    match fs::remove_file(at) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    match content {
+        Content::Directory(_) => Ok(()),
+        Content::Symlink(target) => symlink(std::ffi::OsStr::from_bytes(target), at),
+        Content::Inline(bytes) => {
+            let mut file = create(at)?;
+            io::Write::write_all(&mut file, bytes)?;
+            finish(&file, output.mode, time)
+        }
+        Content::Blob(blob) => restore(Path::new(std::ffi::OsStr::from_bytes(blob)), at, output, time),
+    }
+}
+
+fn restore(blob: &Path, at: &Path, output: &Output, time: SystemTime) -> io::Result<()> {
+    let source = File::open(blob)?;
+    if source.metadata()?.size() != output.size {
+        return Err(io::Error::other("a blob has another length than it should"));
+    }
+    let target = create(at)?;
+    if clone(&source, &target).is_ok() {
+        return finish(&target, output.mode, time);
+    }
+    if output.link && link(blob, at)? {
+        return finish(&source, output.mode, time);
+    }
+    let target = if output.link { create_again(at)? } else { target };
+    // A file system may report a failed write only when asked for all of it.
+    if io::copy(&mut &source, &mut &target)? != output.size {
+        return Err(io::Error::other("a blob ended early"));
+    }
+    finish(&target, output.mode, time)
+}
+
+/// Links `at` to the blob unless another tree has: whether it is linked.
+fn link(blob: &Path, at: &Path) -> io::Result<bool> {
+    fs::remove_file(at)?;
+    if fs::symlink_metadata(blob)?.nlink() != 1 || fs::hard_link(blob, at).is_err() {
+        return Ok(false);
+    }
+    // Another client may have linked the same blob at the same time: at most one of us keeps it.
+    Ok(fs::symlink_metadata(at)?.nlink() == 2)
+}
+
+fn create(at: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(at)
+}
+
+fn create_again(at: &Path) -> io::Result<File> {
+    let _ = fs::remove_file(at);
+    create(at)
+}
+
+fn finish(file: &File, mode: u32, time: SystemTime) -> io::Result<()> {
+    if file.metadata()?.mode() & 0o7777 != mode {
+        file.set_permissions(Permissions::from_mode(mode))?;
+    }
+    file.set_modified(time)
+}
+
+mod ioctl {
+    //! The one call that std does not have.
+    nix::ioctl_write_int!(ficlone, 0x94, 9);
+}
+
+fn clone(source: &File, target: &File) -> io::Result<()> {
+    // SAFETY: both descriptors are open for the whole call; FICLONE takes the source's as its argument.
+    let cloned = unsafe { ioctl::ficlone(target.as_raw_fd(), source.as_raw_fd() as u64) };
+    Ok(cloned.map(drop)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(at: &Path, blob: &Path, mode: u32, link: bool) -> Output {
+        Output {
+            path: at.as_os_str().as_bytes().into(),
+            content: Some(Content::Blob(blob.as_os_str().as_bytes().into())),
+            mode,
+            size: 5,
+            link,
+        }
+    }
+
+    #[test]
+    fn two_trees_never_share_an_inode() {
+        let dir = tempfile::tempdir().unwrap();
+        let blob = dir.path().join("blob");
+        fs::write(&blob, "bytes").unwrap();
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        let hit = |at: &Path, ns| Hit { outputs: vec![output(at, &blob, 0o644, true)], mtime_ns: ns, ..Hit::default() };
+        materialize(&hit(&a, 1_000_000_000)).unwrap();
+        materialize(&hit(&b, 2_000_000_000)).unwrap();
+        assert_ne!(fs::metadata(&a).unwrap().ino(), fs::metadata(&b).unwrap().ino());
+        assert_eq!((fs::metadata(&a).unwrap().mtime(), fs::metadata(&b).unwrap().mtime()), (1, 2));
+        fs::remove_file(&a).unwrap();
+        materialize(&hit(&a, 3_000_000_000)).unwrap();
+        assert_eq!(fs::read(&a).unwrap(), b"bytes");
+    }
+
+    #[test]
+    fn what_may_be_written_into_is_a_copy_with_its_own_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let blob = dir.path().join("blob");
+        fs::write(&blob, "bytes").unwrap();
+        let at = dir.path().join("x");
+        fs::write(&at, "an older one").unwrap();
+        materialize(&Hit { outputs: vec![output(&at, &blob, 0o750, false)], mtime_ns: 1, ..Hit::default() }).unwrap();
+        assert_eq!(fs::metadata(&at).unwrap().permissions().mode() & 0o7777, 0o750);
+        fs::write(&at, "wrote").unwrap();
+        assert_eq!(fs::read(&blob).unwrap(), b"bytes");
+    }
+
+    #[test]
+    fn a_blob_of_another_length_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let blob = dir.path().join("blob");
+        fs::write(&blob, "cut").unwrap();
+        let hit = Hit { outputs: vec![output(&dir.path().join("x"), &blob, 0o644, false)], ..Hit::default() };
+        assert!(materialize(&hit).is_err());
+    }
+}

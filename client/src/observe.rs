@@ -1,0 +1,117 @@
+//! Observe: the observer carried in this program, put where a compiler can load it, and the trace it writes.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::statvfs::{FsFlags, statvfs};
+use zcache_proto::endpoint::Endpoint;
+use zcache_proto::trace;
+
+/// The observer, as built with this program.
+static OBSERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/observer.so"));
+
+/// Longest trace, bytes. Only what is written takes memory.
+const TRACE_MAX: u64 = 64 << 20;
+
+/// A trace being written.
+#[derive(Debug)]
+pub struct Trace(File);
+
+impl Trace {
+    /// An empty trace.
+    pub fn new() -> io::Result<Self> {
+        let file = File::from(memfd_create(c"zcache-trace", MFdFlags::MFD_CLOEXEC)?);
+        file.set_len(TRACE_MAX)?;
+        file.write_all_at(&trace::MAGIC, 0)?;
+        file.write_all_at(&TRACE_MAX.to_le_bytes(), trace::CAPACITY_AT as u64)?;
+        file.write_all_at(&(trace::HEADER_LEN as u64).to_le_bytes(), trace::CURSOR_AT as u64)?;
+        Ok(Self(file))
+    }
+
+    /// The variables that put a compiler under observation.
+    pub fn variables(&self, observer: &Path) -> [(&'static str, OsString); 2] {
+        let mut preload = observer.as_os_str().to_owned();
+        if let Some(own) = env::var_os("LD_PRELOAD").filter(|own| !own.is_empty()) {
+            preload.push(":");
+            preload.push(own);
+        }
+        let trace = format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd());
+        [("LD_PRELOAD", preload), ("ZCACHE_TRACE", trace.into())]
+    }
+
+    /// All that has been written.
+    pub fn bytes(&self) -> io::Result<Vec<u8>> {
+        let mut cursor = [0; 8];
+        self.0.read_exact_at(&mut cursor, trace::CURSOR_AT as u64)?;
+        let mut bytes = vec![0; u64::from_le_bytes(cursor).min(TRACE_MAX) as usize];
+        self.0.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+}
+
+/// The observer's file, written on first use. It lies in the store's directory, or beside the socket.
+pub fn install(endpoint: &Endpoint) -> io::Result<PathBuf> {
+    let name = format!("observer-{:016x}.so", const { trace::hash(OBSERVER) });
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let places = [
+        absolute("ZCACHE_DIR"),
+        absolute("XDG_CACHE_HOME").map(|dir| dir.join("zcache")),
+        absolute("HOME").map(|home| home.join(".cache/zcache")),
+        Some(endpoint.dir().to_owned()),
+    ];
+    let mut why = io::Error::other("there is no place for the observer");
+    for dir in places.into_iter().flatten() {
+        match install_in(&dir, &name) {
+            Ok(path) => return Ok(path),
+            Err(error) => why = error,
+        }
+    }
+    Err(why)
+}
+
+fn install_in(dir: &Path, name: &str) -> io::Result<PathBuf> {
+    let path = dir.join(name);
+    // The dynamic linker splits its list at these.
+    if path.as_os_str().as_bytes().iter().any(|b| matches!(b, b' ' | b':' | b'$')) {
+        return Err(io::Error::other("the path cannot stand in LD_PRELOAD"));
+    }
+    if is_installed(&path) {
+        return Ok(path);
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    if statvfs(dir)?.flags().contains(FsFlags::ST_NOEXEC) {
+        return Err(io::Error::other("programs cannot be loaded from there"));
+    }
+    let temporary = dir.join(format!("{name}.{}", std::process::id()));
+    let _ = fs::remove_file(&temporary);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o500).open(&temporary)?;
+    let written = file.write_all(OBSERVER).and_then(|()| fs::rename(&temporary, &path));
+    if let Err(error) = written {
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
+    Ok(path)
+}
+
+fn is_installed(path: &Path) -> bool {
+    let uid = nix::unistd::getuid().as_raw();
+    fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.uid() == uid && m.len() == OBSERVER.len() as u64)
+}
+
+/// Whether the dynamic linker would load the observer into `program` without complaint: it is of this machine's kind.
+pub fn fits(program: &Path) -> bool {
+    let mut head = [0; 20];
+    let read = File::open(program).and_then(|mut file| file.read_exact(&mut head));
+    let same = |range: std::ops::Range<usize>| head[range.clone()] == OBSERVER[range];
+    match read {
+        Ok(()) if head.starts_with(b"\x7fELF") => same(4..6) && same(18..20),
+        _ => true,
+    }
+}

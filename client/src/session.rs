@@ -1,0 +1,183 @@
+//! Session: one client's conversation with the daemon, each step of it in bounded time. Knows the wire and the
+//! clock, not what the answers are for.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use tokio::net::UnixStream;
+use tokio::runtime::{Builder, Runtime};
+use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint as TonicEndpoint};
+use zcache_proto::endpoint::Endpoint;
+use zcache_proto::v1::cache_client::CacheClient;
+use zcache_proto::v1::lookup_event::Event;
+use zcache_proto::{MESSAGE_LIMIT, v1};
+
+use crate::trouble::{Trouble, is_stopped};
+
+/// When a silent daemon is looked at for the first time.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long a daemon that runs may be silent during a look-up. It promises a sign every 200 ms.
+const SILENCE: Duration = Duration::from_millis(900);
+/// How long a daemon that runs may take over a commit: the outputs may have to be copied.
+const COMMIT: Duration = Duration::from_secs(20);
+
+/// Why the daemon is of no use now.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// Nobody listens at the socket.
+    #[error("no daemon is running")]
+    Absent,
+    /// There is no program to start.
+    #[error("zcached is neither beside this program nor in PATH; install it there")]
+    NotInstalled,
+    /// Something else is at the socket's path.
+    #[error("{0} is not a socket; remove it, or set ZCACHE_SOCKET to another path")]
+    NotASocket(String),
+    /// Another user could be behind the socket.
+    #[error("{0} does not belong to you alone; nothing there is trusted")]
+    Unsafe(String),
+    /// It was reached, and then it was not.
+    #[error("{0}")]
+    Lost(String),
+    /// It does not answer.
+    #[error("{}", .0.explain())]
+    Trouble(Trouble),
+}
+
+/// A connection to the daemon.
+#[derive(Debug)]
+pub struct Session {
+    runtime: Runtime,
+    client: CacheClient<Channel>,
+    lookup: Option<Streaming<v1::LookupEvent>>,
+    daemon: u32,
+}
+
+impl Session {
+    /// Connects to the daemon at `endpoint`.
+    pub fn connect(endpoint: &Endpoint) -> Result<Self, SessionError> {
+        let lost = |error: io::Error| SessionError::Lost(error.to_string());
+        check(endpoint)?;
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(lost)?;
+        let stream = runtime.block_on(async {
+            let connecting = UnixStream::connect(&endpoint.socket);
+            match tokio::time::timeout(SILENCE, connecting).await {
+                Ok(Ok(stream)) => Ok(stream),
+                Ok(Err(error)) => Err(match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => SessionError::Absent,
+                    io::ErrorKind::WouldBlock => SessionError::Trouble(Trouble::Silent),
+                    _ => SessionError::Lost(error.to_string()),
+                }),
+                Err(_) => Err(SessionError::Trouble(Trouble::Silent)),
+            }
+        })?;
+        let daemon =
+            trusted_peer(&stream).ok_or_else(|| SessionError::Unsafe(endpoint.socket.display().to_string()))?;
+        let client = runtime.block_on(channel(stream)).map_err(|error| SessionError::Lost(error.to_string()))?;
+        let client =
+            CacheClient::new(client).max_decoding_message_size(MESSAGE_LIMIT).max_encoding_message_size(MESSAGE_LIMIT);
+        Ok(Self { runtime, client, lookup: None, daemon })
+    }
+
+    /// Asks about an invocation and waits for the answer. The question stays open until the session ends.
+    pub fn lookup(&mut self, invocation: v1::Invocation) -> Result<Event, SessionError> {
+        let mut client = self.client.clone();
+        let stream = async move { client.lookup(invocation).await };
+        let mut stream = within(&self.runtime, self.daemon, SILENCE, stream)?.into_inner();
+        loop {
+            let next = within(&self.runtime, self.daemon, SILENCE, stream.message())?;
+            let event = next.and_then(|event| event.event);
+            match event.ok_or_else(|| SessionError::Lost("the daemon ended the question".to_owned()))? {
+                Event::Waiting(_) => {}
+                answer => {
+                    self.lookup = Some(stream);
+                    return Ok(answer);
+                }
+            }
+        }
+    }
+
+    /// Reports how it went.
+    pub fn commit(&mut self, outcome: v1::Outcome) -> Result<v1::Committed, SessionError> {
+        self.call(COMMIT, async |client| client.commit(outcome).await)
+    }
+
+    /// Any other call, made for a person who waits `patience` for the answer.
+    pub fn ask<T>(
+        &mut self,
+        patience: Duration,
+        call: impl AsyncFnOnce(&mut CacheClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
+    ) -> Result<T, SessionError> {
+        self.call(patience, call)
+    }
+
+    fn call<T>(
+        &mut self,
+        patience: Duration,
+        call: impl AsyncFnOnce(&mut CacheClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
+    ) -> Result<T, SessionError> {
+        let client = &mut self.client;
+        within(&self.runtime, self.daemon, patience, async move { call(client).await }).map(tonic::Response::into_inner)
+    }
+}
+
+/// Runs one step. A daemon that is seen to be stopped is given up at once, one that runs after `patience`.
+fn within<T>(
+    runtime: &Runtime,
+    daemon: u32,
+    patience: Duration,
+    step: impl Future<Output = Result<T, tonic::Status>>,
+) -> Result<T, SessionError> {
+    runtime.block_on(async {
+        tokio::pin!(step);
+        let until = tokio::time::Instant::now() + patience;
+        loop {
+            match tokio::time::timeout(LOOK.min(patience), &mut step).await {
+                Ok(Ok(done)) => return Ok(done),
+                Ok(Err(status)) => return Err(SessionError::Lost(status.message().to_owned())),
+                Err(_) if is_stopped(daemon) => return Err(SessionError::Trouble(Trouble::Stopped(daemon))),
+                Err(_) if tokio::time::Instant::now() >= until => return Err(SessionError::Trouble(Trouble::Silent)),
+                Err(_) => {}
+            }
+        }
+    })
+}
+
+/// gRPC over a stream that is already connected.
+async fn channel(stream: UnixStream) -> Result<Channel, tonic::transport::Error> {
+    let mut stream = Some(stream);
+    // The address is for the protocol's headers; the connector below goes nowhere else.
+    let connector = tower::service_fn(move |_| {
+        let stream = stream.take().map(TokioIo::new);
+        std::future::ready(stream.ok_or_else(|| io::Error::other("the connection is used up")))
+    });
+    TonicEndpoint::from_static("http://zcached").connect_with_connector(connector).await
+}
+
+/// Whether nobody else can have put the socket there.
+fn check(endpoint: &Endpoint) -> Result<(), SessionError> {
+    let uid = nix::unistd::getuid().as_raw();
+    let show = |path: &Path| path.display().to_string();
+    let dir = std::fs::symlink_metadata(endpoint.dir()).map_err(|_| SessionError::Absent)?;
+    if !dir.is_dir() || dir.uid() != uid || dir.mode() & 0o022 != 0 {
+        return Err(SessionError::Unsafe(show(endpoint.dir())));
+    }
+    match std::fs::symlink_metadata(&endpoint.socket) {
+        Err(_) => Err(SessionError::Absent),
+        Ok(meta) if !meta.file_type().is_socket() => Err(SessionError::NotASocket(show(&endpoint.socket))),
+        Ok(meta) if meta.uid() != uid => Err(SessionError::Unsafe(show(&endpoint.socket))),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// The daemon's pid, if it runs as this user; 0 where systemd listens for it still.
+fn trusted_peer(stream: &UnixStream) -> Option<u32> {
+    let peer = getsockopt(&stream.as_fd(), PeerCredentials).ok()?;
+    (peer.uid() == nix::unistd::getuid().as_raw()).then(|| peer.pid().unsigned_abs())
+}

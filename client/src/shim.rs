@@ -1,0 +1,160 @@
+//! Shim: one compiler command from beginning to end. Every way through ends in the compiler's own effect, from the
+//! store or from the compiler, which is run at most once.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::exit;
+
+use zcache_proto::endpoint::Endpoint;
+use zcache_proto::v1::lookup_event::Event;
+use zcache_proto::v1::{Hit, Outcome, Parent};
+
+use crate::command::{Command, CommandError, NAME};
+use crate::compile::{compile, end_like};
+use crate::invocation::{Unasked, describe};
+use crate::materialize::materialize;
+use crate::parent;
+use crate::session::{Session, SessionError};
+use crate::start::{By, connect_or_start, is_nested};
+use crate::trouble::Trouble;
+
+/// Deeper than this is a circle: no build nests so.
+const DEPTH_MAX: u32 = 200;
+
+/// Runs one command and ends this process as its compiler would have.
+pub fn run() -> ! {
+    let above = parent::find();
+    let command = match Command::from_args(std::env::args_os().collect()) {
+        Ok(command) => command,
+        Err(error) => refuse(&error),
+    };
+    if above.is_some_and(|above| above.depth > DEPTH_MAX) {
+        eprintln!(
+            "{NAME}: {} calls {NAME} again without end ({DEPTH_MAX} deep); make it call the real compiler",
+            command.program.display()
+        );
+        exit(2);
+    }
+    if is_disabled() {
+        execute(&command, None, above);
+    }
+    let endpoint = Endpoint::from_env(|name| std::env::var_os(name), nix::unistd::getuid().as_raw());
+    let asked = catch_unwind(AssertUnwindSafe(|| ask(&command, &endpoint, above)));
+    match asked {
+        Ok((stdin, Some((session, answer)))) => follow(&command, stdin, &endpoint, session, answer, above),
+        Ok((stdin, None)) => execute(&command, stdin, above),
+        Err(_) => execute(&command, None, above),
+    }
+}
+
+fn refuse(error: &CommandError) -> ! {
+    eprintln!("{NAME}: {error}");
+    exit(if matches!(error, CommandError::NotFound(_)) { 127 } else { 2 })
+}
+
+fn is_disabled() -> bool {
+    std::env::var_os("ZCACHE_DISABLE").is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+/// Asks the daemon. What was read of standard input comes back whatever the answer.
+fn ask(command: &Command, endpoint: &Endpoint, above: Option<Parent>) -> (Option<File>, Option<(Session, Event)>) {
+    if Trouble::find(endpoint).is_some() {
+        return (None, None);
+    }
+    let Ok(mut session) = connect(endpoint, above) else { return (None, None) };
+    let asking = match describe(command, above) {
+        Ok(asking) => asking,
+        Err(Unasked { stdin }) => return (stdin, None),
+    };
+    match session.lookup(asking.message) {
+        Ok(answer) => (asking.stdin, Some((session, answer))),
+        Err(error) => {
+            note(&error, endpoint);
+            (asking.stdin, None)
+        }
+    }
+}
+
+fn connect(endpoint: &Endpoint, above: Option<Parent>) -> Result<Session, SessionError> {
+    let nested = above.is_some_and(|above| above.depth > 0);
+    let session = match Session::connect(endpoint) {
+        Err(SessionError::Absent) if !nested && !is_nested() => connect_or_start(endpoint, By::Client),
+        answer => answer,
+    };
+    session.inspect_err(|error| note(error, endpoint))
+}
+
+fn note(error: &SessionError, endpoint: &Endpoint) {
+    if let SessionError::Trouble(trouble) = error {
+        trouble.note(endpoint);
+    }
+}
+
+/// Does what the daemon answered.
+fn follow(
+    command: &Command,
+    stdin: Option<File>,
+    endpoint: &Endpoint,
+    mut session: Session,
+    answer: Event,
+    above: Option<Parent>,
+) -> ! {
+    match answer {
+        Event::Hit(hit) => {
+            let problem = match catch_unwind(AssertUnwindSafe(|| materialize(&hit))) {
+                Ok(Ok(())) => replay(&hit),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "restoring panicked".to_owned(),
+            };
+            let _ = session.commit(Outcome { ticket: hit.ticket, problem, ..Outcome::default() });
+            execute(command, stdin, above)
+        }
+        Event::Miss(miss) => {
+            let Ok(compiled) = compile(command, stdin, endpoint, miss.ticket, miss.parent.as_ref()) else {
+                // It did not start; trying as if we were not there gives the error that bare gives.
+                execute(command, None, above)
+            };
+            let report = AssertUnwindSafe(|| session.commit(compiled.outcome));
+            if let Ok(Err(error)) = catch_unwind(report) {
+                note(&error, endpoint);
+            }
+            end_like(compiled.status)
+        }
+        Event::Bypass(bypass) => {
+            drop(session);
+            execute_below(command, stdin, bypass.parent)
+        }
+        Event::Waiting(_) => execute(command, stdin, above),
+    }
+}
+
+/// Prints what the compiler printed, and ends as it ended.
+fn replay(hit: &Hit) -> ! {
+    // A reader that is gone is no reason to fail where everything else is done.
+    let _ = io::stdout().write_all(&hit.stdout).and_then(|()| io::stdout().flush());
+    let _ = io::stderr().write_all(&hit.stderr);
+    exit(hit.exit_code)
+}
+
+/// Becomes the compiler, one level below whatever this client is below.
+fn execute(command: &Command, stdin: Option<File>, above: Option<Parent>) -> ! {
+    let next =
+        above.map_or(Parent { depth: 1, ..Parent::default() }, |above| Parent { depth: above.depth + 1, ..above });
+    execute_below(command, stdin, Some(next))
+}
+
+/// Becomes the compiler.
+fn execute_below(command: &Command, stdin: Option<File>, above: Option<Parent>) -> ! {
+    let mut process = command.process();
+    if let Some(above) = above {
+        process.env(parent::VARIABLE, parent::value(&above));
+    }
+    if let Some(stdin) = stdin {
+        process.stdin(stdin);
+    }
+    let error = process.exec();
+    eprintln!("{NAME}: {}: {error}", command.program.display());
+    exit(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 })
+}

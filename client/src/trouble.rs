@@ -1,0 +1,86 @@
+//! Trouble: the note by which clients tell each other not to bother with a daemon that hangs or does not start, so
+//! that a whole build loses the time once and not per compile.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use zcache_proto::endpoint::Endpoint;
+
+/// How long a note counts about which nothing can be checked.
+const HOLDS: Duration = Duration::from_secs(60);
+
+/// What went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// The daemon with this pid is stopped.
+    Stopped(u32),
+    /// The daemon does not answer.
+    Silent,
+    /// No daemon starts.
+    Unstartable,
+}
+
+impl Trouble {
+    /// Leaves the note. Failing to costs time, no more.
+    pub fn note(self, endpoint: &Endpoint) {
+        let text = match self {
+            Self::Stopped(pid) => format!("stopped {pid}\n"),
+            Self::Silent => "silent\n".to_owned(),
+            Self::Unstartable => "unstartable\n".to_owned(),
+        };
+        let _ = fs::write(endpoint.trouble(), text);
+    }
+
+    /// What the note says, while it counts.
+    pub fn find(endpoint: &Endpoint) -> Option<Self> {
+        let text = fs::read_to_string(endpoint.trouble()).ok()?;
+        let trouble = match text.trim().split_once(' ') {
+            Some(("stopped", pid)) => Self::Stopped(pid.parse().ok()?),
+            _ if text.trim() == "silent" => Self::Silent,
+            _ => Self::Unstartable,
+        };
+        let counts = match trouble {
+            Self::Stopped(pid) => is_stopped(pid),
+            _ => is_young(&endpoint.trouble()),
+        };
+        counts.then_some(trouble)
+    }
+
+    /// For people.
+    pub fn explain(self) -> String {
+        match self {
+            Self::Stopped(pid) => format!("the daemon (pid {pid}) is stopped; `kill -CONT {pid}` lets it go on"),
+            Self::Silent => "the daemon did not answer in time; clients do without it for a minute".to_owned(),
+            Self::Unstartable => "the daemon did not start; its log says why".to_owned(),
+        }
+    }
+}
+
+/// Whether a process exists that does not run: stopped, or dead and not collected.
+pub fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    matches!(state, Some('T' | 't' | 'Z'))
+}
+
+fn is_young(path: &Path) -> bool {
+    let age = fs::metadata(path).and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
+    age.is_some_and(|age| age < HOLDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_counts_while_it_is_true() {
+        let dir = tempfile::tempdir().unwrap();
+        let endpoint = Endpoint { socket: dir.path().join("s.sock") };
+        assert_eq!(Trouble::find(&endpoint), None);
+        Trouble::Unstartable.note(&endpoint);
+        assert_eq!(Trouble::find(&endpoint), Some(Trouble::Unstartable));
+        Trouble::Stopped(std::process::id()).note(&endpoint);
+        assert_eq!(Trouble::find(&endpoint), None, "this process is not stopped");
+    }
+}
