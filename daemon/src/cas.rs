@@ -45,6 +45,15 @@ impl Held {
     fn path(&self) -> &Path {
         &self.copied.as_ref().unwrap_or(&self.at).0
     }
+
+    /// Fails where the output was written into since it was taken. cargo puts the times of what it asked for back to
+    /// when it asked, so an earlier time is no change.
+    fn check(&self) -> io::Result<()> {
+        let now = Stamp::of(&fs::metadata(&self.at.0)?);
+        let unchanged =
+            now.size == self.taken.size && (now.mtime_ns <= self.taken.mtime_ns || now.ino != self.taken.ino);
+        if unchanged { Ok(()) } else { Err(io::Error::other("the output changed while it was stored")) }
+    }
 }
 
 /// What reading a held output found.
@@ -105,17 +114,16 @@ impl Cas {
         }
         let copied = Temporary(self.temporary());
         copy(&held.at.0, &copied.0)?;
-        let now = Stamp::of(&fs::metadata(&held.at.0)?);
-        if (now.size, now.mtime_ns) != (held.taken.size, held.taken.mtime_ns) {
-            return Err(io::Error::other("the output changed while it was stored"));
-        }
+        held.check()?;
         held.copied = Some(copied);
         Ok(())
     }
 
     /// Reads a held output: its digest, and which of `needles` it contains.
     pub fn scan(&self, held: &Held, needles: &[&[u8]]) -> io::Result<Scanned> {
-        scan(&mut File::open(held.path())?, needles)
+        let scanned = scan(&mut File::open(held.path())?, needles)?;
+        held.check()?;
+        Ok(scanned)
     }
 
     /// Makes a scanned output a blob. Returns the blob's modification time.

@@ -23,6 +23,8 @@ use crate::roles::Role;
 use crate::store::Store;
 use crate::template::{Template, names_root};
 
+/// Inputs no longer than this are read while the client waits, bytes.
+const SMALL: u64 = 1 << 20;
 /// Longest text output or stream that is kept, bytes.
 const TEXT_MAX: u64 = 8 << 20;
 
@@ -62,8 +64,17 @@ pub struct Compiled {
 #[derive(Debug)]
 pub struct Taken {
     compiled: Compiled,
-    inputs: Vec<(Vec<u8>, Stamp)>,
+    inputs: Vec<Input>,
     outputs: Vec<(Vec<u8>, u32, TakenOutput)>,
+}
+
+/// An input in the state that the compiler read.
+#[derive(Debug)]
+struct Input {
+    path: Vec<u8>,
+    stamp: Stamp,
+    /// Known already, or read at once: sources may be edited as soon as the build is over.
+    digest: Option<Digest>,
 }
 
 #[derive(Debug)]
@@ -90,7 +101,7 @@ impl Shelf {
     }
 
     /// The state of each input, none of which may have changed since it was read.
-    fn input_states(&self, compiled: &Compiled) -> Result<Vec<(Vec<u8>, Stamp)>, Refusal> {
+    fn input_states(&self, compiled: &Compiled) -> Result<Vec<Input>, Refusal> {
         let _steady = self.linking.read().unwrap_or_else(PoisonError::into_inner);
         let mut states = Vec::with_capacity(compiled.seen.contents.len());
         for (at, time) in &compiled.seen.contents {
@@ -104,7 +115,13 @@ impl Shelf {
                     if self.inputs.settled_ns(&stamp) >= *time as i64 {
                         return Err(Refusal::Changed(at.clone()));
                     }
-                    states.push((at.clone(), stamp));
+                    let digest = match self.inputs.known(&stamp) {
+                        None if stamp.size <= SMALL => {
+                            self.inputs.digest(path(at)).ok().filter(|(_, now)| *now == stamp).map(|(digest, _)| digest)
+                        }
+                        known => known,
+                    };
+                    states.push(Input { path: at.clone(), stamp, digest });
                 }
                 _ => return Err(Refusal::Unreadable(at.clone())),
             }
@@ -188,18 +205,14 @@ impl Shelf {
         Ok(())
     }
 
-    fn expectations(&self, compiled: &Compiled, inputs: &[(Vec<u8>, Stamp)]) -> Result<Vec<Expectation>, Refusal> {
+    fn expectations(&self, compiled: &Compiled, inputs: &[Input]) -> Result<Vec<Expectation>, Refusal> {
         let Compiled { seen, invocation, command, .. } = compiled;
         let by = |at: &[u8]| command.roots.role_of(at);
         let digest_of = |name: &[u8]| invocation.env.get(name).map(Digest::of);
         let mut all = Vec::new();
         let mut environment = seen.environment;
-        for (at, stamp) in inputs {
-            let (digest, now) = self.inputs.digest(path(at)).map_err(|_| Refusal::Changed(at.clone()))?;
-            // Our own links may have been noted meanwhile, which settles a file earlier than it seemed.
-            if now != *stamp && self.inputs.settled_ns(&now) > self.inputs.settled_ns(stamp) {
-                return Err(Refusal::Changed(at.clone()));
-            }
+        for input in inputs {
+            let (at, digest) = (&input.path, self.digest(input)?);
             environment |= seen.plugins.contains(at) && self.plugins.reads_environment(path(at), digest);
             all.push(Expectation::Content(by(at), digest));
         }
@@ -233,6 +246,17 @@ impl Shelf {
         Ok(all)
     }
 
+    fn digest(&self, input: &Input) -> Result<Digest, Refusal> {
+        if let Some(digest) = input.digest {
+            return Ok(digest);
+        }
+        let changed = || Refusal::Changed(input.path.clone());
+        let (digest, now) = self.inputs.digest(path(&input.path)).map_err(|_| changed())?;
+        // Our own links may have been noted meanwhile, which settles a file earlier than it seemed.
+        let same = now == input.stamp || self.inputs.settled_ns(&now) <= self.inputs.settled_ns(&input.stamp);
+        if same { Ok(digest) } else { Err(changed()) }
+    }
+
     /// Makes the outputs blobs. Also says which roots their bytes name.
     fn adopt(
         &self,
@@ -252,11 +276,12 @@ impl Shelf {
                     OutputContent::Symlink(target)
                 }
                 TakenOutput::Blob { mut held, link } => {
+                    let read = state(&at);
                     self.store.cas.separate(&mut held).map_err(failed)?;
                     let scanned = self.store.cas.scan(&held, &needles).map_err(failed)?;
                     let found = roots.iter().zip(&scanned.found).filter(|(_, found)| **found);
                     named.extend(found.map(|((role, _), _)| role));
-                    self.adopt_blob(&at, held, &scanned).map_err(failed)?;
+                    self.adopt_blob(&at, held, &scanned, read).map_err(failed)?;
                     OutputContent::Blob { digest: scanned.digest, size: scanned.size, link }
                 }
             };
@@ -265,20 +290,24 @@ impl Shelf {
         Ok((files, named))
     }
 
-    /// Taking our link to the output away, or elsewhere, moves its change time: the content is what it was.
-    fn adopt_blob(&self, at: &[u8], held: Held, scanned: &Scanned) -> std::io::Result<()> {
-        let taken = held.taken;
+    /// Taking our link to the output away, or elsewhere, moves its change time: the content is what it was. `read` is
+    /// the output's state before it was read.
+    fn adopt_blob(&self, at: &[u8], held: Held, scanned: &Scanned, read: Option<Stamp>) -> std::io::Result<()> {
         let _moving = self.linking.write().unwrap_or_else(PoisonError::into_inner);
+        let before = state(at).filter(|state| state.ino == held.taken.ino);
         self.store.adopt(held, scanned)?;
-        if let Ok(meta) = fs::symlink_metadata(path(at)) {
-            let now = Stamp::of(&meta);
-            self.inputs.note_link(&taken, &now);
-            if (now.ino, now.size, now.mtime_ns) == (taken.ino, taken.size, taken.mtime_ns) {
-                self.inputs.remember(&now, scanned.digest);
+        if let (Some(before), Some(after)) = (before, state(at)) {
+            self.inputs.note_link(&before, &after);
+            if read == Some(before) && after.ino == before.ino {
+                self.inputs.remember(&after, scanned.digest);
             }
         }
         Ok(())
     }
+}
+
+fn state(at: &[u8]) -> Option<Stamp> {
+    fs::symlink_metadata(path(at)).ok().map(|meta| Stamp::of(&meta))
 }
 
 /// Whether `at` is where programs put what they need for a moment, rather than a place of this build.
