@@ -12,7 +12,7 @@ use zcache_proto::Digest;
 
 use crate::cas::{Held, Scanned};
 use crate::compilers::{Command, OutputRule};
-use crate::distill::Distilled;
+use crate::distilled::Distilled;
 use crate::facts::{listing, which};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::invocation::Invocation;

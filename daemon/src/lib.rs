@@ -10,6 +10,7 @@ pub mod commit;
 pub mod compilers;
 pub mod config;
 pub mod distill;
+pub mod distilled;
 pub mod evict;
 pub mod facts;
 pub mod flights;

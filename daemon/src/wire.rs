@@ -7,7 +7,7 @@ use zcache_proto::v1;
 use zcache_proto::v1::output::Content;
 
 use crate::cas::Cas;
-use crate::distill::Distilled;
+use crate::distilled::Distilled;
 use crate::manifest::{ActionResult, Expectation, OutputContent};
 use crate::roles::Roots;
 
