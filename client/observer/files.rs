@@ -8,13 +8,13 @@ use core::ffi::{c_char, c_int, c_void};
 
 type File = *mut c_void;
 
-/// Records an open with these `O_` flags.
+/// Records an open with these `O_` flags, which answered with `fd`.
 #[inline(never)]
-unsafe fn opened(call: &Call, path: At, flags: c_int, mode: u32, failed: bool) {
+unsafe fn opened(call: &Call, path: At, flags: c_int, mode: u32, fd: c_int) {
     if !call.recorded() {
         return;
     }
-    let errno = error(failed);
+    let errno = error(fd < 0);
     if flags & sys::O_TMPFILE_BIT != 0 {
         return;
     }
@@ -22,7 +22,7 @@ unsafe fn opened(call: &Call, path: At, flags: c_int, mode: u32, failed: bool) {
         call.event(trace::STAT).errno(errno).path(path);
     } else if flags & (sys::O_ACCMODE | sys::O_CREAT | sys::O_TRUNC) == 0 {
         let directory = if flags & sys::O_DIRECTORY != 0 { trace::DIRECTORY } else { 0 };
-        call.event(trace::READ).flags(directory).errno(errno).path(path);
+        call.event(trace::READ).flags(directory).errno(errno).value(sys::inode(fd)).path(path);
     } else {
         let create = if flags & sys::O_CREAT != 0 { trace::CREATE } else { 0 };
         let exclusive = if flags & sys::O_EXCL != 0 { trace::EXCLUSIVE } else { 0 };
@@ -37,35 +37,35 @@ unsafe fn opened(call: &Call, path: At, flags: c_int, mode: u32, failed: bool) {
 hooks!([open open64](path: *const c_char, flags: c_int, mode: u32) -> c_int, real, caller => {
     let call = Call::begin(caller);
     let fd = real(path, flags, mode);
-    opened(&call, here(path), flags, mode, fd < 0);
+    opened(&call, here(path), flags, mode, fd);
     fd
 });
 
 hooks!([__open_2 __open64_2](path: *const c_char, flags: c_int) -> c_int, real, caller => {
     let call = Call::begin(caller);
     let fd = real(path, flags);
-    opened(&call, here(path), flags, 0, fd < 0);
+    opened(&call, here(path), flags, 0, fd);
     fd
 });
 
 hooks!([openat openat64](dir: c_int, path: *const c_char, flags: c_int, mode: u32) -> c_int, real, caller => {
     let call = Call::begin(caller);
     let fd = real(dir, path, flags, mode);
-    opened(&call, At(dir, path), flags, mode, fd < 0);
+    opened(&call, At(dir, path), flags, mode, fd);
     fd
 });
 
 hooks!([__openat_2 __openat64_2](dir: c_int, path: *const c_char, flags: c_int) -> c_int, real, caller => {
     let call = Call::begin(caller);
     let fd = real(dir, path, flags);
-    opened(&call, At(dir, path), flags, 0, fd < 0);
+    opened(&call, At(dir, path), flags, 0, fd);
     fd
 });
 
 hooks!([creat creat64](path: *const c_char, mode: u32) -> c_int, real, caller => {
     let call = Call::begin(caller);
     let fd = real(path, mode);
-    opened(&call, here(path), 1 | sys::O_CREAT | sys::O_TRUNC, mode, fd < 0);
+    opened(&call, here(path), 1 | sys::O_CREAT | sys::O_TRUNC, mode, fd);
     fd
 });
 
@@ -82,17 +82,22 @@ unsafe fn flags_of(mode: *const c_char) -> c_int {
         }
 }
 
+/// Stands for the descriptor of a stream, which only the C library knows.
+fn descriptor(file: File) -> c_int {
+    if file.is_null() { -1 } else { c_int::MAX }
+}
+
 hooks!([fopen fopen64](path: *const c_char, mode: *const c_char) -> File, real, caller => {
     let call = Call::begin(caller);
     let file = real(path, mode);
-    opened(&call, here(path), flags_of(mode), 0o666, file.is_null());
+    opened(&call, here(path), flags_of(mode), 0o666, descriptor(file));
     file
 });
 
 hooks!([freopen freopen64](path: *const c_char, mode: *const c_char, old: File) -> File, real, caller => {
     let call = Call::begin(caller);
     let file = real(path, mode, old);
-    opened(&call, here(path), flags_of(mode), 0o666, file.is_null());
+    opened(&call, here(path), flags_of(mode), 0o666, descriptor(file));
     file
 });
 

@@ -1,4 +1,4 @@
-//! Hooks that resolve names and that change which names there are. The latter matter only where they succeed.
+//! Hooks that resolve names and that change which names there are. That a change failed tells what was there.
 
 use crate::hook::{hook, hooks};
 use crate::record::{At, Call, error};
@@ -80,8 +80,8 @@ hook!(fn get_current_dir_name() -> *mut c_char, real, caller => {
 hook!(fn rename(old: Text, new: Text) -> c_int, real, caller => {
     let call = Call::begin(caller);
     let result = real(old, new);
-    if result == 0 {
-        call.event(trace::RENAME).paths(here(old), here(new));
+    if call.recorded() {
+        call.event(trace::RENAME).errno(error(result != 0)).paths(here(old), here(new));
     }
     result
 });
@@ -89,8 +89,8 @@ hook!(fn rename(old: Text, new: Text) -> c_int, real, caller => {
 hook!(fn renameat(old_dir: c_int, old: Text, new_dir: c_int, new: Text) -> c_int, real, caller => {
     let call = Call::begin(caller);
     let result = real(old_dir, old, new_dir, new);
-    if result == 0 {
-        call.event(trace::RENAME).paths(At(old_dir, old), At(new_dir, new));
+    if call.recorded() {
+        call.event(trace::RENAME).errno(error(result != 0)).paths(At(old_dir, old), At(new_dir, new));
     }
     result
 });
@@ -98,8 +98,8 @@ hook!(fn renameat(old_dir: c_int, old: Text, new_dir: c_int, new: Text) -> c_int
 hook!(fn renameat2(old_dir: c_int, old: Text, new_dir: c_int, new: Text, flags: u32) -> c_int, real, caller => {
     let call = Call::begin(caller);
     let result = real(old_dir, old, new_dir, new, flags);
-    if result == 0 {
-        call.event(trace::RENAME).value(flags as u64).paths(At(old_dir, old), At(new_dir, new));
+    if call.recorded() {
+        call.event(trace::RENAME).errno(error(result != 0)).value(flags as u64).paths(At(old_dir, old), At(new_dir, new));
     }
     result
 });
@@ -107,8 +107,8 @@ hook!(fn renameat2(old_dir: c_int, old: Text, new_dir: c_int, new: Text, flags: 
 hook!(fn link(old: Text, new: Text) -> c_int, real, caller => {
     let call = Call::begin(caller);
     let result = real(old, new);
-    if result == 0 {
-        call.event(trace::LINK).paths(here(old), here(new));
+    if call.recorded() {
+        call.event(trace::LINK).errno(error(result != 0)).paths(here(old), here(new));
     }
     result
 });
@@ -116,8 +116,8 @@ hook!(fn link(old: Text, new: Text) -> c_int, real, caller => {
 hook!(fn linkat(old_dir: c_int, old: Text, new_dir: c_int, new: Text, flags: c_int) -> c_int, real, caller => {
     let call = Call::begin(caller);
     let result = real(old_dir, old, new_dir, new, flags);
-    if result == 0 {
-        call.event(trace::LINK).paths(At(old_dir, old), At(new_dir, new));
+    if call.recorded() {
+        call.event(trace::LINK).errno(error(result != 0)).paths(At(old_dir, old), At(new_dir, new));
     }
     result
 });
@@ -125,8 +125,8 @@ hook!(fn linkat(old_dir: c_int, old: Text, new_dir: c_int, new: Text, flags: c_i
 hook!(fn symlink(target: Text, path: Text) -> c_int, real, caller => {
     let call = Call::begin(caller);
     let result = real(target, path);
-    if result == 0 {
-        call.event(trace::SYMLINK).path_and(here(path), sys::bytes(target));
+    if call.recorded() {
+        call.event(trace::SYMLINK).errno(error(result != 0)).path_and(here(path), sys::bytes(target));
     }
     result
 });
@@ -134,8 +134,8 @@ hook!(fn symlink(target: Text, path: Text) -> c_int, real, caller => {
 hook!(fn symlinkat(target: Text, dir: c_int, path: Text) -> c_int, real, caller => {
     let call = Call::begin(caller);
     let result = real(target, dir, path);
-    if result == 0 {
-        call.event(trace::SYMLINK).path_and(At(dir, path), sys::bytes(target));
+    if call.recorded() {
+        call.event(trace::SYMLINK).errno(error(result != 0)).path_and(At(dir, path), sys::bytes(target));
     }
     result
 });
@@ -143,8 +143,8 @@ hook!(fn symlinkat(target: Text, dir: c_int, path: Text) -> c_int, real, caller 
 hooks!([unlink remove rmdir](path: Text) -> c_int, real, caller => {
     let call = Call::begin(caller);
     let result = real(path);
-    if result == 0 {
-        call.event(trace::REMOVE).path(here(path));
+    if call.recorded() {
+        call.event(trace::REMOVE).errno(error(result != 0)).path(here(path));
     }
     result
 });
@@ -152,8 +152,8 @@ hooks!([unlink remove rmdir](path: Text) -> c_int, real, caller => {
 hook!(fn unlinkat(dir: c_int, path: Text, flags: c_int) -> c_int, real, caller => {
     let call = Call::begin(caller);
     let result = real(dir, path, flags);
-    if result == 0 {
-        call.event(trace::REMOVE).path(At(dir, path));
+    if call.recorded() {
+        call.event(trace::REMOVE).errno(error(result != 0)).path(At(dir, path));
     }
     result
 });
@@ -161,8 +161,8 @@ hook!(fn unlinkat(dir: c_int, path: Text, flags: c_int) -> c_int, real, caller =
 hook!(fn mkdir(path: Text, mode: u32) -> c_int, real, caller => {
     let call = Call::begin(caller);
     let result = real(path, mode);
-    if result == 0 {
-        call.event(trace::MKDIR).value(mode as u64).path(here(path));
+    if call.recorded() {
+        call.event(trace::MKDIR).errno(error(result != 0)).value(mode as u64).path(here(path));
     }
     result
 });
@@ -170,8 +170,8 @@ hook!(fn mkdir(path: Text, mode: u32) -> c_int, real, caller => {
 hook!(fn mkdirat(dir: c_int, path: Text, mode: u32) -> c_int, real, caller => {
     let call = Call::begin(caller);
     let result = real(dir, path, mode);
-    if result == 0 {
-        call.event(trace::MKDIR).value(mode as u64).path(At(dir, path));
+    if call.recorded() {
+        call.event(trace::MKDIR).errno(error(result != 0)).value(mode as u64).path(At(dir, path));
     }
     result
 });

@@ -154,6 +154,18 @@ pub unsafe fn access(path: *const c_char, mode: usize) -> u32 {
     -syscall(number::FACCESSAT, [AT_FDCWD as usize, path as usize, mode, 0, 0, 0]) as u32
 }
 
+/// The number of an open file's inode; 0 where there is none.
+pub unsafe fn inode(fd: c_int) -> u64 {
+    const STX_INO: usize = 0x100;
+    const INODE_AT: usize = 32;
+    let mut result = room::<256>();
+    let at = [fd as usize, c"".as_ptr() as usize, AT_EMPTY_PATH as usize, STX_INO, result.as_mut_ptr() as usize, 0];
+    match syscall(number::STATX, at) {
+        0 => result.as_ptr().add(INODE_AT).cast::<u64>().read_unaligned(),
+        _ => 0,
+    }
+}
+
 pub unsafe fn is_directory(path: *const c_char) -> bool {
     let mut result = room::<256>();
     let at = [AT_FDCWD as usize, path as usize, 0, 1, result.as_mut_ptr() as usize, 0];

@@ -11,9 +11,10 @@ use std::sync::{PoisonError, RwLock};
 use zcache_proto::Digest;
 
 use crate::cas::{Held, Scanned};
+use crate::compilers::toolchain::file_name;
 use crate::compilers::{Command, OutputRule};
 use crate::distilled::Distilled;
-use crate::facts::{listing, which};
+use crate::facts::{library, listing, which};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::invocation::Invocation;
 use crate::manifest::{ActionResult, Entry, Expectation, OutputContent, OutputFile, by_role};
@@ -91,7 +92,9 @@ impl Shelf {
         if let Some(refusal) = compiled.seen.refusals.first() {
             return Err(refusal.clone());
         }
-        if let Some(appeared) = compiled.seen.absent.iter().find(|at| fs::symlink_metadata(path(at)).is_ok()) {
+        let made = |at: &&Vec<u8>| compiled.seen.outputs.contains(*at) || compiled.seen.directories.contains(*at);
+        let absent = compiled.seen.absent.iter().chain(compiled.seen.absent_before.iter().filter(|at| !made(at)));
+        if let Some(appeared) = absent.into_iter().find(|at| fs::symlink_metadata(path(at)).is_ok()) {
             return Err(Refusal::Changed(appeared.clone()));
         }
         let inputs = self.input_states(&compiled)?;
@@ -104,7 +107,7 @@ impl Shelf {
     fn input_states(&self, compiled: &Compiled) -> Result<Vec<Input>, Refusal> {
         let _steady = self.linking.read().unwrap_or_else(PoisonError::into_inner);
         let mut states = Vec::with_capacity(compiled.seen.contents.len());
-        for (at, time) in &compiled.seen.contents {
+        for (at, reading) in &compiled.seen.contents {
             let meta = fs::metadata(path(at));
             match meta {
                 Err(_) if is_temporary(at, compiled) => {}
@@ -112,7 +115,8 @@ impl Shelf {
                 Ok(meta) if meta.is_dir() => {}
                 Ok(meta) if meta.is_file() => {
                     let stamp = Stamp::of(&meta);
-                    if self.inputs.settled_ns(&stamp) >= *time as i64 {
+                    let other = reading.inode != 0 && reading.inode != stamp.ino;
+                    if other || self.inputs.settled_ns(&stamp) >= reading.time_ns as i64 {
                         return Err(Refusal::Changed(at.clone()));
                     }
                     let digest = match self.inputs.known(&stamp) {
@@ -224,6 +228,13 @@ impl Shelf {
             }
             all.push(Expectation::Listing(by(at), listing(at).map_err(|_| changed())?));
         }
+        for program in &seen.programs {
+            // gcc looks along PATH for its assembler and linker: one that appears there would be taken.
+            let name = file_name(program);
+            if which(name, &invocation.env, &invocation.cwd).as_ref() == Some(program) {
+                all.push(Expectation::Which(name.to_vec(), Some(by(program))));
+            }
+        }
         for (name, found) in &seen.names {
             all.push(if which(name, &invocation.env, &invocation.cwd) == *found {
                 Expectation::Which(name.clone(), found.as_deref().map(by))
@@ -232,7 +243,12 @@ impl Shelf {
                 Expectation::Env(b"PATH".to_vec(), digest_of(b"PATH"))
             });
         }
-        all.extend(seen.absent.iter().map(|at| Expectation::Absent(by(at))));
+        for name in seen.libraries.keys() {
+            let found = library(name, &invocation.env, &invocation.cwd);
+            all.push(Expectation::Library(name.clone(), found.as_deref().map(by)));
+        }
+        all.extend(seen.modes.iter().map(|(at, mode)| Expectation::Mode(by(at), *mode)));
+        all.extend(seen.absent.iter().chain(&seen.absent_before).map(|at| Expectation::Absent(by(at))));
         all.extend(seen.exists.iter().map(|(at, kind)| Expectation::Exists(by(at), *kind)));
         all.extend(seen.links.iter().map(|(at, target)| Expectation::Link(by(at), by(target))));
         all.extend(seen.env.iter().map(|name| Expectation::Env(name.clone(), digest_of(name))));

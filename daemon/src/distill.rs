@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use zcache_proto::trace;
 
-use crate::compilers::toolchain::{file_name, is_below, is_tool, parent};
+use crate::compilers::toolchain::{file_name, is_below, is_tool};
 use crate::compilers::{EnvRule, Family};
-use crate::distilled::{Distilled, covers};
+use crate::distilled::{Distilled, Reading, covers};
 use crate::images::{Image, Images};
 use crate::invocation::Env;
 use crate::manifest::Kind;
@@ -25,7 +25,7 @@ pub fn distill(records: &[Record<'_>], family: &dyn Family, env: &Env) -> Distil
     distiller.programs();
     for (index, record) in records.iter().enumerate() {
         if !images.is_exempt(index) {
-            distiller.record(record, images.of_record(index));
+            distiller.record(record, images.of_record(index), images.failure(index));
         }
     }
     distiller.finish()
@@ -47,23 +47,14 @@ impl Distiller<'_> {
         }
         for image in self.images.iter() {
             self.out.environment |= !is_tool(&image.program);
-            self.earlier_libraries(image);
+            let libraries = image.modules().filter(|module| *module != image.program);
+            self.out.libraries.extend(libraries.map(|module| (file_name(module).to_vec(), None)));
         }
+        // The dynamic linker asks for these before anyone can watch.
+        self.out.env.extend([b"LD_PRELOAD".to_vec(), b"LD_AUDIT".to_vec(), b"GLIBC_TUNABLES".to_vec()]);
     }
 
-    /// The dynamic linker looks in LD_LIBRARY_PATH first: an object that appears there would be taken.
-    fn earlier_libraries(&mut self, image: &Image) {
-        let Some(path) = self.env.get(b"LD_LIBRARY_PATH") else { return };
-        let dirs: Vec<&[u8]> = path.split(|&b| b == b':').filter(|dir| dir.starts_with(b"/")).collect();
-        for module in image.initial_modules().filter(|module| *module != image.program) {
-            let found = dirs.iter().position(|dir| dir.strip_suffix(b"/").unwrap_or(dir) == parent(module));
-            for dir in &dirs[..found.unwrap_or(dirs.len())] {
-                self.out.absent.insert([dir.strip_suffix(b"/").unwrap_or(dir), b"/", file_name(module)].concat());
-            }
-        }
-    }
-
-    fn record(&mut self, record: &Record<'_>, image: Option<&Image>) {
+    fn record(&mut self, record: &Record<'_>, image: Option<&Image>, failure: Option<u32>) {
         let own = image.is_some_and(|image| {
             image.module_at(record.caller).is_some_and(|module| self.family.owns(&image.program, module))
         });
@@ -77,20 +68,30 @@ impl Distiller<'_> {
             trace::EXEC | trace::SPAWN if record.a.is_empty() => {
                 self.out.names.insert(record.b.to_vec(), None);
             }
-            trace::START => self.read(path, record.time_ns),
+            trace::EXEC if failure.is_some_and(|errno| errno != 0) => self.failed(path, failure.unwrap_or(0), own),
+            trace::WRITE | trace::RENAME | trace::LINK | trace::SYMLINK | trace::REMOVE | trace::MKDIR
+                if record.errno != 0 =>
+            {
+                self.failed(
+                    if record.b.is_empty() || record.kind == trace::SYMLINK { path } else { tidy(record.b) },
+                    record.errno,
+                    own,
+                );
+            }
+            trace::START => self.read(path, record),
             trace::MODULE => self.module(path, record, image),
             trace::READ => self.opened(path, record, own),
-            trace::WRITE if record.errno == 0 => self.written(path, record),
+            trace::WRITE => self.written(path, record, own),
             trace::STAT => self.stat(path, record, own),
             trace::LIST => self.listed(path, record, own),
-            trace::READLINK => self.link(path, record),
+            trace::READLINK => self.link(path, record, own),
             trace::GETENV => self.variable(record, own),
             trace::EXEC | trace::SPAWN => self.program(path, record),
             trace::RENAME => self.renamed(path, tidy(record.b)),
-            trace::LINK => self.make(tidy(record.b)),
-            trace::SYMLINK => self.make(path),
+            trace::LINK => self.make_new(tidy(record.b), own),
+            trace::SYMLINK => self.make_new(path, own),
             trace::REMOVE => self.removed(path),
-            trace::MKDIR => self.directory(path),
+            trace::MKDIR => self.directory(path, own),
             trace::CLOCK if !own && !image.is_some_and(|image| is_tool_of(image, record)) => {
                 self.out.refusals.insert(Refusal::Clock);
             }
@@ -111,10 +112,11 @@ impl Distiller<'_> {
         covers(&self.made, path)
     }
 
-    fn read(&mut self, path: Vec<u8>, time_ns: u64) {
-        if !self.is_internal(&path) && path.starts_with(b"/") {
-            let first = self.out.contents.entry(path).or_insert(time_ns);
-            *first = time_ns.min(*first);
+    fn read(&mut self, path: Vec<u8>, record: &Record<'_>) {
+        let inode = if record.kind == trace::READ { record.value } else { 0 };
+        if !self.is_internal(&path) {
+            let reading = Reading { time_ns: record.time_ns, inode };
+            self.out.contents.entry(path).or_insert(reading).merge(reading);
         }
     }
 
@@ -122,18 +124,18 @@ impl Distiller<'_> {
         if image.is_some_and(|image| is_tool(&image.program) && !self.family.owns(&image.program, &path)) {
             self.out.plugins.insert(path.clone());
         }
-        self.read(path, record.time_ns);
+        self.read(path, record);
     }
 
     fn opened(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
         if record.errno != 0 {
-            self.missed(path, record.errno);
+            self.missed(path, record.errno, own);
         } else if is_kernels(&path) {
             self.kernels(path, own);
         } else if record.has(trace::DIRECTORY) {
             self.listed(path, record, own);
         } else {
-            self.read(path, record.time_ns);
+            self.read(path, record);
         }
     }
 
@@ -160,13 +162,26 @@ impl Distiller<'_> {
         }
     }
 
-    fn missed(&mut self, path: Vec<u8>, errno: u32) {
+    /// A change or a start that did not come about tells what was there.
+    fn failed(&mut self, path: Vec<u8>, errno: u32, own: bool) {
+        const EEXIST: u32 = 17;
+        if errno != EEXIST {
+            self.missed(path, errno, own);
+        } else if !is_kernels(&path) && !self.is_internal(&path) {
+            self.out.exists.entry(path).or_insert(None);
+        }
+    }
+
+    fn missed(&mut self, path: Vec<u8>, errno: u32, own: bool) {
         if is_kernels(&path) || self.is_internal(&path) {
             return;
         }
         match errno {
-            ENOENT | ENOTDIR => {
+            ENOENT | ENOTDIR if own => {
                 self.out.absent.insert(path);
+            }
+            ENOENT | ENOTDIR => {
+                self.out.absent_before.insert(path);
             }
             _ => {
                 self.out.refusals.insert(Refusal::Unreadable(path));
@@ -176,7 +191,7 @@ impl Distiller<'_> {
 
     fn stat(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
         if record.errno != 0 {
-            return self.missed(path, record.errno);
+            return self.missed(path, record.errno, own);
         }
         let kind = match record.value & S_IFMT {
             0o100_000 => Some(Kind::File),
@@ -184,8 +199,11 @@ impl Distiller<'_> {
             _ => None,
         };
         // A macro may use a file's length, which its content decides.
-        if !own && kind == Some(Kind::File) && !is_kernels(&path) {
-            return self.read(path, record.time_ns);
+        if !own && !is_kernels(&path) && !self.is_internal(&path) && record.value != 0 {
+            self.out.modes.insert(path.clone(), record.value as u32);
+            if kind == Some(Kind::File) {
+                return self.read(path, record);
+            }
         }
         if !is_kernels(&path) && !self.is_internal(&path) {
             let known = self.out.exists.entry(path).or_insert(kind);
@@ -195,7 +213,7 @@ impl Distiller<'_> {
 
     fn listed(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
         if record.errno != 0 {
-            return self.missed(path, record.errno);
+            return self.missed(path, record.errno, own);
         }
         if is_kernels(&path) || self.is_internal(&path) || (own && self.family.lists_for_candidates(&path)) {
             return;
@@ -204,7 +222,7 @@ impl Distiller<'_> {
         *first = record.time_ns.min(*first);
     }
 
-    fn link(&mut self, path: Vec<u8>, record: &Record<'_>) {
+    fn link(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
         const EINVAL: u32 = 22;
         match record.errno {
             _ if is_kernels(&path) || self.is_internal(&path) => {}
@@ -214,7 +232,7 @@ impl Distiller<'_> {
             EINVAL => {
                 self.out.exists.entry(path).or_insert(None);
             }
-            errno => self.missed(path, errno),
+            errno => self.missed(path, errno, own),
         }
     }
 
@@ -239,13 +257,15 @@ impl Distiller<'_> {
     }
 
     fn program(&mut self, path: Vec<u8>, record: &Record<'_>) {
-        if !record.b.is_empty() {
+        if record.b.is_empty() {
+            self.out.programs.insert(path.clone());
+        } else {
             self.out.names.insert(record.b.to_vec(), Some(path.clone()));
         }
-        self.read(path, record.time_ns);
+        self.read(path, record);
     }
 
-    fn written(&mut self, path: Vec<u8>, record: &Record<'_>) {
+    fn written(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
         if is_kernels(&path) || self.family.is_state(&path) {
             return;
         }
@@ -255,6 +275,17 @@ impl Distiller<'_> {
         let fresh = record.has(trace::TRUNCATE) || record.has(trace::EXCLUSIVE) || self.is_made(&path);
         if !fresh {
             self.out.modified.insert(path.clone());
+        }
+        if record.has(trace::EXCLUSIVE) {
+            return self.make_new(path, own);
+        }
+        self.make(path);
+    }
+
+    /// Makes what cannot have been there before.
+    fn make_new(&mut self, path: Vec<u8>, own: bool) {
+        if !own && !self.is_internal(&path) {
+            self.out.absent_before.insert(path.clone());
         }
         self.make(path);
     }
@@ -266,7 +297,10 @@ impl Distiller<'_> {
         }
     }
 
-    fn directory(&mut self, path: Vec<u8>) {
+    fn directory(&mut self, path: Vec<u8>, own: bool) {
+        if !own && !self.is_internal(&path) {
+            self.out.absent_before.insert(path.clone());
+        }
         if !self.family.is_state(&path) {
             self.made.insert(path.clone());
             self.out.directories.insert(path);
@@ -306,6 +340,7 @@ impl Distiller<'_> {
         self.out.absent.retain(|path| !covers(&made, path));
         self.out.exists.retain(|path, _| !covers(&made, path));
         self.out.links.retain(|path, _| !covers(&made, path));
+        self.out.modes.retain(|path, _| !covers(&made, path));
         let contents = &self.out.contents;
         self.out.exists.retain(|path, _| !contents.contains_key(path));
         let appeared = self.out.absent.iter().find(|path| contents.contains_key(*path)).cloned();

@@ -9,10 +9,16 @@ use crate::refusal::Refusal;
 /// What a compile read, looked for and made.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Distilled {
-    /// Files read, with the time of the first reading, nanoseconds since 1970.
-    pub contents: BTreeMap<Vec<u8>, u64>,
+    /// Files read, with the first reading.
+    pub contents: BTreeMap<Vec<u8>, Reading>,
     /// Paths looked for and not found.
     pub absent: BTreeSet<Vec<u8>>,
+    /// Paths that the project's code did not find, even if it made them later.
+    pub absent_before: BTreeSet<Vec<u8>>,
+    /// Type and permissions that the project's code asked for.
+    pub modes: BTreeMap<Vec<u8>, u32>,
+    /// Shared libraries, and what the dynamic linker's first search finds for each.
+    pub libraries: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Paths found and not read.
     pub exists: BTreeMap<Vec<u8>, Option<Kind>>,
     /// Directories listed, with the time of the first listing.
@@ -27,6 +33,8 @@ pub struct Distilled {
     pub environment: bool,
     /// Names searched along PATH, and what was found, if anything.
     pub names: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Programs started by path; whoever started them may have searched for them itself.
+    pub programs: BTreeSet<Vec<u8>>,
     /// The directory's own path was asked by more than the compiler.
     pub asks_cwd: bool,
     /// Objects that the compiler loaded from the project: a look at their imports says whether they read the
@@ -42,21 +50,41 @@ pub struct Distilled {
     pub refusals: BTreeSet<Refusal>,
 }
 
+/// One reading of a file.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// When it began, nanoseconds since 1970.
+    pub time_ns: u64,
+    /// The file's inode, 0 where that is not known.
+    pub inode: u64,
+}
+
+impl Reading {
+    /// Takes in another reading of the same path: the earlier one counts, which the later change would spoil.
+    pub fn merge(&mut self, other: Self) {
+        self.time_ns = self.time_ns.min(other.time_ns);
+        self.inode = if self.inode == 0 { other.inode } else { self.inode };
+    }
+}
+
 impl Distilled {
     /// Takes in what a nested compile read and made. Its `env` names those variables that it got from this compile's
     /// own environment.
     pub fn fold(&mut self, child: Self) {
-        for (path, time) in child.contents {
-            let first = self.contents.entry(path).or_insert(time);
-            *first = time.min(*first);
+        for (path, reading) in child.contents {
+            self.contents.entry(path).or_insert(reading).merge(reading);
         }
         self.listings.extend(child.listings);
         self.absent.extend(child.absent);
+        self.absent_before.extend(child.absent_before);
+        self.modes.extend(child.modes);
+        self.libraries.extend(child.libraries);
         self.exists.extend(child.exists);
         self.links.extend(child.links);
         self.env.extend(child.env.into_iter().chain(child.env_by_role));
         self.environment |= child.environment;
         self.names.extend(child.names);
+        self.programs.extend(child.programs);
         self.asks_cwd |= child.asks_cwd;
         self.plugins.extend(child.plugins);
         self.outputs.extend(child.outputs);
@@ -67,6 +95,9 @@ impl Distilled {
         self.contents.retain(|path, _| !covers(&made, path));
         self.absent.retain(|path| !covers(&made, path));
         self.exists.retain(|path, _| !covers(&made, path));
+        self.links.retain(|path, _| !covers(&made, path));
+        self.modes.retain(|path, _| !covers(&made, path));
+        self.listings.retain(|path, _| !covers(&made, path));
     }
 }
 

@@ -75,6 +75,14 @@ impl Facts for Disk<'_> {
     fn which(&mut self, name: &[u8]) -> Option<Vec<u8>> {
         which(name, self.env, self.cwd)
     }
+
+    fn library(&mut self, name: &[u8]) -> Option<Vec<u8>> {
+        library(name, self.env, self.cwd)
+    }
+
+    fn mode(&mut self, at: &[u8]) -> Option<u32> {
+        fs::metadata(path(at)).ok().map(|meta| meta.permissions().mode())
+    }
 }
 
 /// What is at a path, links followed; a link that leads nowhere is there all the same.
@@ -99,11 +107,19 @@ pub fn listing(at: &[u8]) -> io::Result<Digest> {
 
 /// The program that `name` means along PATH, as `execvp` finds it.
 pub fn which(name: &[u8], env: &Env, cwd: &[u8]) -> Option<Vec<u8>> {
-    let search = env.get(b"PATH").unwrap_or(b"/bin:/usr/bin");
-    search.split(|&b| b == b':').find_map(|dir| {
+    search(env.get(b"PATH").unwrap_or(b"/bin:/usr/bin"), name, cwd)
+        .find(|found| fs::metadata(path(found)).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0))
+}
+
+/// The shared library that `name` means along LD_LIBRARY_PATH.
+pub fn library(name: &[u8], env: &Env, cwd: &[u8]) -> Option<Vec<u8>> {
+    search(env.get(b"LD_LIBRARY_PATH")?, name, cwd).find(|found| kind_of(found).is_some())
+}
+
+/// Where `name` may be, along a list of directories.
+fn search<'a>(list: &'a [u8], name: &'a [u8], cwd: &'a [u8]) -> impl Iterator<Item = Vec<u8>> + 'a {
+    list.split(|&b| b == b':').map(move |dir| {
         let dir = if dir.starts_with(b"/") { dir.to_vec() } else { [cwd, b"/", dir].concat() };
-        let found = [dir.strip_suffix(b"/").unwrap_or(&dir), b"/", name].concat();
-        let runs = fs::metadata(path(&found)).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
-        runs.then_some(found)
+        [dir.strip_suffix(b"/").unwrap_or(&dir), b"/", name].concat()
     })
 }

@@ -13,8 +13,6 @@ pub struct Image {
     /// The executable.
     pub program: Vec<u8>,
     modules: Vec<(u64, u64, Vec<u8>)>,
-    /// Modules mapped when it began; the rest came by `dlopen`.
-    initial: usize,
     /// A zcache client, which reports its doings itself.
     exempt: bool,
 }
@@ -28,9 +26,9 @@ impl Image {
             .map(|(_, _, path)| path.as_slice())
     }
 
-    /// Objects that were mapped when the program began.
-    pub fn initial_modules(&self) -> impl Iterator<Item = &[u8]> {
-        self.modules[..self.initial].iter().map(|(_, _, path)| path.as_slice())
+    /// Objects that were mapped in it, the program among them.
+    pub fn modules(&self) -> impl Iterator<Item = &[u8]> {
+        self.modules.iter().map(|(_, _, path)| path.as_slice())
     }
 }
 
@@ -40,6 +38,8 @@ pub struct Images {
     images: Vec<Image>,
     of_record: Vec<Option<usize>>,
     unobserved: Vec<Vec<u8>>,
+    /// For each `exec` that did not happen, its error.
+    failed: HashMap<usize, u32>,
 }
 
 impl Images {
@@ -47,11 +47,9 @@ impl Images {
     pub fn of(records: &[Record<'_>]) -> Self {
         let mut images = Self::default();
         let mut current: HashMap<u32, usize> = HashMap::new();
-        let mut settling: HashSet<usize> = HashSet::new();
         for record in records {
             if record.kind == trace::START {
                 current.insert(record.pid, images.images.len());
-                settling.insert(images.images.len());
                 images.images.push(Image { program: record.a.to_vec(), ..Image::default() });
             }
             let index = current.get(&record.pid).copied();
@@ -59,18 +57,12 @@ impl Images {
             let Some(index) = index else { continue };
             let image = &mut images.images[index];
             match record.kind {
-                trace::START => {}
-                trace::MODULE => {
-                    image.modules.push((record.caller, record.value, record.a.to_vec()));
-                    image.initial += usize::from(settling.contains(&index));
-                }
-                kind => {
-                    settling.remove(&index);
-                    image.exempt |= kind == trace::EXEMPT;
-                }
+                trace::MODULE => image.modules.push((record.caller, record.value, record.a.to_vec())),
+                kind => image.exempt |= kind == trace::EXEMPT,
             }
         }
         images.unobserved = unobserved(records);
+        images.failed = failed(records);
         images
     }
 
@@ -84,6 +76,11 @@ impl Images {
         self.of_record(index).is_some_and(|image| image.exempt)
     }
 
+    /// The error of the `exec` at `index`, where it failed.
+    pub fn failure(&self, index: usize) -> Option<u32> {
+        self.failed.get(&index).copied()
+    }
+
     /// Programs that were not seen, or not to their end.
     pub fn unobserved(&self) -> &[Vec<u8>] {
         &self.unobserved
@@ -93,6 +90,19 @@ impl Images {
     pub fn iter(&self) -> impl Iterator<Item = &Image> {
         self.images.iter().filter(|image| !image.exempt)
     }
+}
+
+fn failed(records: &[Record<'_>]) -> HashMap<usize, u32> {
+    let mut last: HashMap<u32, usize> = HashMap::new();
+    let mut failed = HashMap::new();
+    for (index, record) in records.iter().enumerate() {
+        match record.kind {
+            trace::EXEC => drop(last.insert(record.pid, index)),
+            trace::EXEC_FAILED => failed.extend(last.remove(&record.pid).map(|exec| (exec, record.errno))),
+            _ => {}
+        }
+    }
+    failed
 }
 
 /// Every program that was started must have reported its start and its end.

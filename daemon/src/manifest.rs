@@ -36,10 +36,14 @@ pub enum Expectation {
     Environment(Digest),
     /// What a name resolves to along the caller's PATH.
     Which(Vec<u8>, Option<RolePath>),
+    /// What a shared library's name leads to along LD_LIBRARY_PATH, which the dynamic linker searches first.
+    Library(Vec<u8>, Option<RolePath>),
     /// The path exists, of that kind where it was seen.
     Exists(RolePath, Option<Kind>),
     /// Nothing is at the path.
     Absent(RolePath),
+    /// Type and permissions of what is at the path.
+    Mode(RolePath, u32),
     /// A link's target, or the path that another resolves to.
     Link(RolePath, RolePath),
     /// A directory's names.
@@ -66,6 +70,10 @@ pub trait Facts {
     fn environment(&mut self) -> Digest;
     /// Where PATH leads for a name.
     fn which(&mut self, name: &[u8]) -> Option<Vec<u8>>;
+    /// Where LD_LIBRARY_PATH leads for a name.
+    fn library(&mut self, name: &[u8]) -> Option<Vec<u8>>;
+    /// Type and permissions of what is at a path, links followed.
+    fn mode(&mut self, path: &[u8]) -> Option<u32>;
 }
 
 impl Expectation {
@@ -80,6 +88,8 @@ impl Expectation {
             Self::EnvByRole(name, value) => facts.env(name).map(|v| by_role(v, facts.roots())) == *value,
             Self::Environment(digest) => facts.environment() == *digest,
             Self::Which(name, path) => facts.which(name).map(|found| facts.roots().role_of(&found)) == *path,
+            Self::Library(name, path) => facts.library(name).map(|found| facts.roots().role_of(&found)) == *path,
+            Self::Mode(path, mode) => place(path, facts).and_then(|at| facts.mode(&at)) == Some(*mode),
             Self::Exists(path, kind) => {
                 place(path, facts).and_then(|at| facts.kind(&at)).is_some_and(|now| kind.is_none_or(|kind| kind == now))
             }
@@ -98,6 +108,8 @@ impl Expectation {
             Self::Root(..) => "other_checkout",
             Self::Env(..) | Self::EnvByRole(..) | Self::Environment(..) => "environment_changed",
             Self::Which(..) => "program_resolved_elsewhere",
+            Self::Library(..) => "library_resolved_elsewhere",
+            Self::Mode(..) => "permissions_changed",
             Self::Exists(..) => "file_missing",
             Self::Absent(..) => "file_appeared",
             Self::Link(..) => "link_changed",
@@ -112,10 +124,11 @@ impl fmt::Display for Expectation {
         let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let subject = match self {
             Self::Root(_, path) => show(path),
-            Self::Env(name, _) | Self::EnvByRole(name, _) | Self::Which(name, _) => show(name),
+            Self::Env(name, _) | Self::EnvByRole(name, _) | Self::Which(name, _) | Self::Library(name, _) => show(name),
             Self::Environment(_) => "environment".to_owned(),
             Self::Exists(path, _)
             | Self::Absent(path)
+            | Self::Mode(path, _)
             | Self::Link(path, _)
             | Self::Listing(path, _)
             | Self::Content(path, _) => match path.role {

@@ -33,6 +33,12 @@ impl Facts for Memory {
     fn environment(&mut self) -> Digest {
         Digest::of(b"")
     }
+    fn library(&mut self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+    fn mode(&mut self, _: &[u8]) -> Option<u32> {
+        None
+    }
     fn which(&mut self, name: &[u8]) -> Option<Vec<u8>> {
         self.files.keys().find(|path| path.ends_with(name)).cloned()
     }

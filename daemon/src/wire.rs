@@ -7,7 +7,7 @@ use zcache_proto::v1;
 use zcache_proto::v1::output::Content;
 
 use crate::cas::Cas;
-use crate::distilled::Distilled;
+use crate::distilled::{Distilled, Reading};
 use crate::manifest::{ActionResult, Expectation, OutputContent};
 use crate::roles::Roots;
 
@@ -52,11 +52,13 @@ pub fn as_seen(expectations: &[Expectation], result: &ActionResult, roots: &Root
             Expectation::EnvByRole(name, _) => drop(seen.env_by_role.insert(name.clone())),
             Expectation::Environment(_) => seen.environment = true,
             Expectation::Which(name, path) => drop(seen.names.insert(name.clone(), path.as_ref().map(at))),
+            Expectation::Library(name, path) => drop(seen.libraries.insert(name.clone(), path.as_ref().map(at))),
+            Expectation::Mode(path, mode) => drop(seen.modes.insert(at(path), *mode)),
             Expectation::Exists(path, kind) => drop(seen.exists.insert(at(path), *kind)),
             Expectation::Absent(path) => drop(seen.absent.insert(at(path))),
             Expectation::Link(path, target) => drop(seen.links.insert(at(path), at(target))),
             Expectation::Listing(path, _) => drop(seen.listings.insert(at(path), time_ns)),
-            Expectation::Content(path, _) => drop(seen.contents.insert(at(path), time_ns)),
+            Expectation::Content(path, _) => drop(seen.contents.insert(at(path), Reading { time_ns, inode: 0 })),
         }
     }
     for file in &result.outputs {

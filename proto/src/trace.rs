@@ -21,7 +21,10 @@
 //! | 44 | u32 | length of `b` |
 //! | 48 | bytes | `a`, then `b`, then padding |
 //!
-//! Paths are absolute (relative ones are joined to the directory they are relative to, without resolving `..` or links).
+//! Records of concurrent threads and processes stand in the order in which their calls ended. A process that was forked
+//! and did not become another program writes under its own pid, without a [`START`].
+//! Paths are absolute (relative ones are joined to the directory they are relative to, without resolving `..` or links);
+//! one that is not is relative to a directory that is gone.
 
 /// First eight bytes of a trace.
 pub const MAGIC: [u8; 8] = *b"ZCTRACE1";
@@ -40,7 +43,7 @@ pub const RECORD_LEN: usize = 48;
 pub const START: u16 = 1;
 /// An object is mapped in the process. `a`: path; `caller`: first address; `value`: one past the last.
 pub const MODULE: u16 = 2;
-/// Opened for reading. `a`: path; flag [`DIRECTORY`].
+/// Opened for reading. `a`: path; flag [`DIRECTORY`]; `value`: number of the inode, 0 where it is not known.
 pub const READ: u16 = 3;
 /// Opened for writing. `a`: path; flags [`CREATE`] [`TRUNCATE`] [`EXCLUSIVE`] [`READS`]; `value`: creation mode.
 pub const WRITE: u16 = 4;
@@ -52,13 +55,14 @@ pub const LIST: u16 = 6;
 pub const READLINK: u16 = 7;
 /// The environment was asked. `a`: name; flag [`FOUND`]; `value`: [`hash`] of the answer.
 pub const GETENV: u16 = 8;
-/// This process is about to become another program. `a`: file; `b`: the name, where it was searched in PATH; flag [`FOREIGN`].
+/// This process is about to become another program. `a`: file, empty where the search found none; `b`: the name, where
+/// it was searched in PATH; flag [`FOREIGN`].
 pub const EXEC: u16 = 9;
 /// The preceding [`EXEC`] of this pid did not happen.
 pub const EXEC_FAILED: u16 = 10;
 /// A child was started by `posix_spawn`. `a`, `b` and flag as for [`EXEC`]; `value`: child's pid.
 pub const SPAWN: u16 = 11;
-/// `a` was renamed to `b`.
+/// `a` was renamed to `b`; `value`: flags of `renameat2`.
 pub const RENAME: u16 = 12;
 /// `b` became a hard link to `a`.
 pub const LINK: u16 = 13;
@@ -66,7 +70,7 @@ pub const LINK: u16 = 13;
 pub const SYMLINK: u16 = 14;
 /// `a`, a file or directory, was removed.
 pub const REMOVE: u16 = 15;
-/// `a` was created as a directory.
+/// `a` was created as a directory; `value`: mode.
 pub const MKDIR: u16 = 16;
 /// Wall-clock time was read.
 pub const CLOCK: u16 = 17;

@@ -185,10 +185,10 @@ impl Family for Rustc {
 
     fn env_rule(&self, name: &[u8]) -> EnvRule {
         match name {
-            // The jobserver, where temporary files go, and PATH, whose effect is seen as resolved programs.
-            b"CARGO_MAKEFLAGS" | b"MAKEFLAGS" | b"MFLAGS" | b"TMPDIR" | b"PATH" | b"RUST_RECURSION_COUNT" => {
-                EnvRule::Ignore
-            }
+            // The jobserver, where temporary files go, what a terminal can (there is none), and PATH, whose effect is
+            // seen as resolved programs.
+            b"CARGO_MAKEFLAGS" | b"MAKEFLAGS" | b"MFLAGS" | b"RUST_RECURSION_COUNT" => EnvRule::Ignore,
+            b"TMPDIR" | b"TMP" | b"TEMP" | b"TERM" | b"PATH" => EnvRule::Ignore,
             b"OUT_DIR" => EnvRule::ByRole,
             _ => EnvRule::Exact,
         }
