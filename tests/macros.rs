@@ -169,6 +169,22 @@ fn the_permissions_of_a_file() {
 }
 
 #[test]
+fn the_time_of_a_file() {
+    let body = "let time = std::fs::metadata(\"data/f\").unwrap().modified().unwrap();
+        time.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string()";
+    macro_follows(body, CARGOS, &|world, follows| {
+        let dated = |seconds: u64| {
+            world.write(&[("p/data/f", "same")]);
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            let file = std::fs::File::options().write(true).open(world.path("p/data/f")).unwrap();
+            file.set_modified(time).unwrap();
+        };
+        let (one, two) = (|| dated(1000), || dated(2000));
+        follows(&[(&one, &[]), (&two, &[])]);
+    });
+}
+
+#[test]
 fn files_read_by_threads() {
     let body = "let read = |n: u8| std::thread::spawn(move || std::fs::read_to_string(format!(\"data/{n}\")).unwrap());
         [0, 1, 2, 3].map(read).map(|t| t.join().unwrap()).join(\"\")";

@@ -30,13 +30,7 @@ pub fn run() -> ! {
         Ok(command) => command,
         Err(error) => refuse(&error),
     };
-    if above.is_some_and(|above| above.depth > DEPTH_MAX) {
-        eprintln!(
-            "{NAME}: {} calls {NAME} again without end ({DEPTH_MAX} deep); make it call the real compiler",
-            command.program.display()
-        );
-        exit(2);
-    }
+    end_circle(&command, above.as_ref());
     if is_disabled() {
         execute(&command, None, above);
     }
@@ -46,6 +40,18 @@ pub fn run() -> ! {
         Ok((stdin, Some((session, answer)))) => follow(&command, stdin, &endpoint, session, answer, above),
         Ok((stdin, None)) => execute(&command, stdin, above),
         Err(_) => execute(&command, None, above),
+    }
+}
+
+/// Ends a compiler that calls back into itself for ever. The depth comes from the environment, or from the daemon, which
+/// sees the processes.
+fn end_circle(command: &Command, above: Option<&Parent>) {
+    if above.is_some_and(|above| above.depth > DEPTH_MAX) {
+        let program = command.program.display();
+        eprintln!(
+            "{NAME}: {program} calls {NAME} again without end ({DEPTH_MAX} deep); make it call the real compiler"
+        );
+        exit(2);
     }
 }
 
@@ -112,6 +118,7 @@ fn follow(
             execute(command, stdin, above)
         }
         Event::Miss(miss) => {
+            end_circle(command, miss.parent.as_ref());
             let Ok(compiled) = compile(command, stdin, endpoint, miss.ticket, miss.parent.as_ref()) else {
                 // It did not start; trying as if we were not there gives the error that bare gives.
                 execute(command, None, above)
@@ -124,6 +131,7 @@ fn follow(
         }
         Event::Bypass(bypass) => {
             drop(session);
+            end_circle(command, bypass.parent.as_ref());
             execute_below(command, stdin, bypass.parent)
         }
         Event::Waiting(_) => execute(command, stdin, above),

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use zcache_proto::v1;
+use zcache_proto::{Digest, v1};
 
 use crate::builds::{Builds, Place};
 use crate::commit::{Compiled, Shelf};
@@ -53,6 +53,15 @@ struct Ticket {
     nested: Option<Distilled>,
     began_ns: i64,
     lead: Option<Lead>,
+    /// What a hit restores.
+    restored: Restored,
+}
+
+/// Files that a client was told to make, and the time to give them, nanoseconds since 1970.
+#[derive(Debug, Default)]
+struct Restored {
+    mtime_ns: i64,
+    files: Vec<(Vec<u8>, Digest, u64)>,
 }
 
 /// An invocation that has been placed and understood.
@@ -138,17 +147,18 @@ impl Cache {
             let entry = &manifest.entries[0];
             self.fold_hit(asked, command, &entry.expectations, &entry.result);
             let hit = wire::hit(&entry.result, &command.roots, &store.cas, mtime_ns, asked.place.id);
-            return hit.ok_or("new").inspect(|_| self.count_hit(asked, entry.result.duration_ms));
+            let restored = Restored { mtime_ns, files: wire::blobs(&entry.result, &command.roots) };
+            return hit.ok_or("new").inspect(|_| self.count_hit(asked, entry.result.duration_ms, restored));
         }
     }
 
-    fn count_hit(&self, asked: &Arc<Asked>, saved_ms: u64) {
+    fn count_hit(&self, asked: &Arc<Asked>, saved_ms: u64, restored: Restored) {
         lock(&self.stats).hit(compiler(&asked.command), saved_ms);
         lock(&self.builds).count(asked.place.build, |build| {
             build.hits += 1;
             build.saved_ms += saved_ms;
         });
-        self.issue(asked, None, None);
+        self.issue(asked, None, None, restored);
     }
 
     /// The answer to an invocation that is none of zcache's business.
@@ -169,22 +179,28 @@ impl Cache {
     pub fn miss(&self, asked: &Arc<Asked>, lead: Option<Lead>, reason: &'static str) -> v1::Miss {
         lock(&self.stats).miss(compiler(&asked.command), reason);
         lock(&self.builds).count(asked.place.build, |build| build.misses += 1);
-        self.issue(asked, Some(Distilled::default()), lead);
+        self.issue(asked, Some(Distilled::default()), lead, Restored::default());
         v1::Miss { ticket: asked.place.id, parent: Some(asked.place.for_children()), reason: reason.to_owned() }
     }
 
-    fn issue(&self, asked: &Arc<Asked>, nested: Option<Distilled>, lead: Option<Lead>) {
-        let ticket = Ticket { asked: Arc::clone(asked), nested, began_ns: coarse_now_ns(), lead };
+    fn issue(&self, asked: &Arc<Asked>, nested: Option<Distilled>, lead: Option<Lead>, restored: Restored) {
+        let ticket = Ticket { asked: Arc::clone(asked), nested, began_ns: coarse_now_ns(), lead, restored };
         lock(&self.tickets).insert(asked.place.id, ticket);
     }
 
-    /// The client is gone: whatever it did not report is lost.
+    /// The client is gone: a compile that it did not report is lost.
     pub fn abandon(&self, id: u64) {
         let ticket = lock(&self.tickets).remove(&id);
-        if let Some(Ticket { asked, nested: Some(_), .. }) = ticket {
-            let seen = Distilled { refusals: [Refusal::Nested].into(), ..Distilled::default() };
-            self.fold(&asked, seen);
-            lock(&self.stats).refused("abandoned");
+        match ticket {
+            Some(Ticket { asked, nested: Some(_), .. }) => {
+                self.fold(&asked, Distilled { refusals: [Refusal::Nested].into(), ..Distilled::default() });
+                lock(&self.stats).refused("abandoned");
+            }
+            // The next compile reads these: they need not be hashed for it.
+            Some(Ticket { restored: Restored { mtime_ns, files }, .. }) => {
+                files.iter().for_each(|(at, digest, size)| self.shelf.inputs.vouch(path(at), *digest, *size, mtime_ns));
+            }
+            None => {}
         }
         lock(&self.builds).leave(id);
     }
@@ -192,7 +208,7 @@ impl Cache {
     /// Takes a finished compile, or the news that a hit could not be used. None where the ticket is unknown.
     pub fn commit(&self, outcome: v1::Outcome) -> Option<Result<(), Refusal>> {
         let ticket = lock(&self.tickets).remove(&outcome.ticket)?;
-        let Ticket { asked, nested, began_ns, lead } = ticket;
+        let Ticket { asked, nested, began_ns, lead, .. } = ticket;
         let name = compiler(&asked.command);
         let (Ok(command), Some(nested)) = (&asked.command, nested) else {
             lock(&self.stats).error(name);

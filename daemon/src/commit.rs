@@ -14,7 +14,7 @@ use crate::cas::{Held, Scanned};
 use crate::compilers::toolchain::file_name;
 use crate::compilers::{Command, OutputRule};
 use crate::distilled::Distilled;
-use crate::facts::{library, listing, which};
+use crate::facts::{attributes, library, listing, which};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::invocation::Invocation;
 use crate::manifest::{ActionResult, Entry, Expectation, OutputContent, OutputFile, by_role};
@@ -247,7 +247,8 @@ impl Shelf {
             let found = library(name, &invocation.env, &invocation.cwd);
             all.push(Expectation::Library(name.clone(), found.as_deref().map(by)));
         }
-        all.extend(seen.modes.iter().map(|(at, mode)| Expectation::Mode(by(at), *mode)));
+        let attributes = |at: &Vec<u8>| Some(Expectation::Attributes(by(at), attributes(at)?));
+        all.extend(seen.attributes.iter().filter_map(attributes));
         all.extend(seen.absent.iter().chain(&seen.absent_before).map(|at| Expectation::Absent(by(at))));
         all.extend(seen.exists.iter().map(|(at, kind)| Expectation::Exists(by(at), *kind)));
         all.extend(seen.links.iter().map(|(at, target)| Expectation::Link(by(at), by(target))));

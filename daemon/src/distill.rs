@@ -199,8 +199,8 @@ impl Distiller<'_> {
             _ => None,
         };
         // A macro may use a file's length, which its content decides.
-        if !own && !is_kernels(&path) && !self.is_internal(&path) && record.value != 0 {
-            self.out.modes.insert(path.clone(), record.value as u32);
+        if !own && !is_kernels(&path) && !self.is_internal(&path) {
+            self.out.attributes.insert(path.clone());
             if kind == Some(Kind::File) {
                 return self.read(path, record);
             }
@@ -340,7 +340,7 @@ impl Distiller<'_> {
         self.out.absent.retain(|path| !covers(&made, path));
         self.out.exists.retain(|path, _| !covers(&made, path));
         self.out.links.retain(|path, _| !covers(&made, path));
-        self.out.modes.retain(|path, _| !covers(&made, path));
+        self.out.attributes.retain(|path| !covers(&made, path));
         let contents = &self.out.contents;
         self.out.exists.retain(|path, _| !contents.contains_key(path));
         let appeared = self.out.absent.iter().find(|path| contents.contains_key(*path)).cloned();

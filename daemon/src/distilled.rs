@@ -15,8 +15,8 @@ pub struct Distilled {
     pub absent: BTreeSet<Vec<u8>>,
     /// Paths that the project's code did not find, even if it made them later.
     pub absent_before: BTreeSet<Vec<u8>>,
-    /// Type and permissions that the project's code asked for.
-    pub modes: BTreeMap<Vec<u8>, u32>,
+    /// Paths whose attributes the project's code asked for: permissions and, of a file, its time may be in its answer.
+    pub attributes: BTreeSet<Vec<u8>>,
     /// Shared libraries, and what the dynamic linker's first search finds for each.
     pub libraries: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Paths found and not read.
@@ -77,7 +77,7 @@ impl Distilled {
         self.listings.extend(child.listings);
         self.absent.extend(child.absent);
         self.absent_before.extend(child.absent_before);
-        self.modes.extend(child.modes);
+        self.attributes.extend(child.attributes);
         self.libraries.extend(child.libraries);
         self.exists.extend(child.exists);
         self.links.extend(child.links);
@@ -96,7 +96,7 @@ impl Distilled {
         self.absent.retain(|path| !covers(&made, path));
         self.exists.retain(|path, _| !covers(&made, path));
         self.links.retain(|path, _| !covers(&made, path));
-        self.modes.retain(|path, _| !covers(&made, path));
+        self.attributes.retain(|path| !covers(&made, path));
         self.listings.retain(|path, _| !covers(&made, path));
     }
 }

@@ -8,9 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use zcache_proto::Digest;
 
-use crate::inputs::{Inputs, path};
+use crate::inputs::{Inputs, Stamp, path};
 use crate::invocation::Env;
-use crate::manifest::{Facts, Kind};
+use crate::manifest::{Attributes, Facts, Kind};
 use crate::roles::Roots;
 
 /// The disk, as one invocation sees it.
@@ -80,8 +80,8 @@ impl Facts for Disk<'_> {
         library(name, self.env, self.cwd)
     }
 
-    fn mode(&mut self, at: &[u8]) -> Option<u32> {
-        fs::metadata(path(at)).ok().map(|meta| meta.permissions().mode())
+    fn attributes(&mut self, at: &[u8]) -> Option<Attributes> {
+        attributes(at)
     }
 }
 
@@ -93,6 +93,13 @@ pub fn kind_of(at: &[u8]) -> Option<Kind> {
         Ok(_) => Some(Kind::Special),
         Err(_) => None,
     }
+}
+
+/// Attributes of what is at a path, links followed.
+pub fn attributes(at: &[u8]) -> Option<Attributes> {
+    let meta = fs::metadata(path(at)).ok()?;
+    let mtime_ns = meta.is_file().then(|| Stamp::of(&meta).mtime_ns);
+    Some(Attributes { mode: meta.permissions().mode(), mtime_ns })
 }
 
 /// Digest of a directory's sorted names.

@@ -23,6 +23,15 @@ pub enum Kind {
     Special,
 }
 
+/// What a program learns of a path without reading it. The length follows from the content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Attributes {
+    /// Type and permissions.
+    pub mode: u32,
+    /// Modification time of a regular file, nanoseconds since 1970; a directory's moves with every build.
+    pub mtime_ns: Option<i64>,
+}
+
 /// One observed fact. The order of the variants is the order of checking: what costs nothing first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Expectation {
@@ -42,8 +51,8 @@ pub enum Expectation {
     Exists(RolePath, Option<Kind>),
     /// Nothing is at the path.
     Absent(RolePath),
-    /// Type and permissions of what is at the path.
-    Mode(RolePath, u32),
+    /// What the project's code may have learnt from a path's attributes.
+    Attributes(RolePath, Attributes),
     /// A link's target, or the path that another resolves to.
     Link(RolePath, RolePath),
     /// A directory's names.
@@ -72,8 +81,8 @@ pub trait Facts {
     fn which(&mut self, name: &[u8]) -> Option<Vec<u8>>;
     /// Where LD_LIBRARY_PATH leads for a name.
     fn library(&mut self, name: &[u8]) -> Option<Vec<u8>>;
-    /// Type and permissions of what is at a path, links followed.
-    fn mode(&mut self, path: &[u8]) -> Option<u32>;
+    /// Attributes of what is at a path, links followed.
+    fn attributes(&mut self, path: &[u8]) -> Option<Attributes>;
 }
 
 impl Expectation {
@@ -89,7 +98,7 @@ impl Expectation {
             Self::Environment(digest) => facts.environment() == *digest,
             Self::Which(name, path) => facts.which(name).map(|found| facts.roots().role_of(&found)) == *path,
             Self::Library(name, path) => facts.library(name).map(|found| facts.roots().role_of(&found)) == *path,
-            Self::Mode(path, mode) => place(path, facts).and_then(|at| facts.mode(&at)) == Some(*mode),
+            Self::Attributes(path, then) => place(path, facts).and_then(|at| facts.attributes(&at)) == Some(*then),
             Self::Exists(path, kind) => {
                 place(path, facts).and_then(|at| facts.kind(&at)).is_some_and(|now| kind.is_none_or(|kind| kind == now))
             }
@@ -109,7 +118,7 @@ impl Expectation {
             Self::Env(..) | Self::EnvByRole(..) | Self::Environment(..) => "environment_changed",
             Self::Which(..) => "program_resolved_elsewhere",
             Self::Library(..) => "library_resolved_elsewhere",
-            Self::Mode(..) => "permissions_changed",
+            Self::Attributes(..) => "attributes_changed",
             Self::Exists(..) => "file_missing",
             Self::Absent(..) => "file_appeared",
             Self::Link(..) => "link_changed",
@@ -128,7 +137,7 @@ impl fmt::Display for Expectation {
             Self::Environment(_) => "environment".to_owned(),
             Self::Exists(path, _)
             | Self::Absent(path)
-            | Self::Mode(path, _)
+            | Self::Attributes(path, _)
             | Self::Link(path, _)
             | Self::Listing(path, _)
             | Self::Content(path, _) => match path.role {

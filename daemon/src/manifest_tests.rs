@@ -36,7 +36,7 @@ impl Facts for Memory {
     fn library(&mut self, _: &[u8]) -> Option<Vec<u8>> {
         None
     }
-    fn mode(&mut self, _: &[u8]) -> Option<u32> {
+    fn attributes(&mut self, _: &[u8]) -> Option<Attributes> {
         None
     }
     fn which(&mut self, name: &[u8]) -> Option<Vec<u8>> {

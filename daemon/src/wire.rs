@@ -3,12 +3,12 @@
 use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use zcache_proto::v1;
 use zcache_proto::v1::output::Content;
+use zcache_proto::{Digest, v1};
 
 use crate::cas::Cas;
 use crate::distilled::{Distilled, Reading};
-use crate::manifest::{ActionResult, Expectation, OutputContent};
+use crate::manifest::{ActionResult, Expectation, OutputContent, OutputFile};
 use crate::roles::Roots;
 
 /// Now, nanoseconds since 1970.
@@ -41,6 +41,15 @@ pub fn hit(result: &ActionResult, roots: &Roots, cas: &Cas, mtime_ns: i64, ticke
     })
 }
 
+/// The files that a client makes from blobs: path, digest and length.
+pub fn blobs(result: &ActionResult, roots: &Roots) -> Vec<(Vec<u8>, Digest, u64)> {
+    let blob = |file: &OutputFile| match file.content {
+        OutputContent::Blob { digest, size, .. } => Some((roots.path_of(&file.path)?, digest, size)),
+        _ => None,
+    };
+    result.outputs.iter().filter_map(blob).collect()
+}
+
 /// What the compile that a hit stands for would have been seen to do.
 pub fn as_seen(expectations: &[Expectation], result: &ActionResult, roots: &Roots, time_ns: u64) -> Distilled {
     let mut seen = Distilled::default();
@@ -53,7 +62,7 @@ pub fn as_seen(expectations: &[Expectation], result: &ActionResult, roots: &Root
             Expectation::Environment(_) => seen.environment = true,
             Expectation::Which(name, path) => drop(seen.names.insert(name.clone(), path.as_ref().map(at))),
             Expectation::Library(name, path) => drop(seen.libraries.insert(name.clone(), path.as_ref().map(at))),
-            Expectation::Mode(path, mode) => drop(seen.modes.insert(at(path), *mode)),
+            Expectation::Attributes(path, _) => drop(seen.attributes.insert(at(path))),
             Expectation::Exists(path, kind) => drop(seen.exists.insert(at(path), *kind)),
             Expectation::Absent(path) => drop(seen.absent.insert(at(path))),
             Expectation::Link(path, target) => drop(seen.links.insert(at(path), at(target))),
