@@ -93,6 +93,9 @@ fn builds_in_every_profile() {
     all_hits(&world, "ws", "build --release");
     all_hits(&world, "ws", "build --profile fast");
     all_hits(&world, "ws", "build --examples");
+    // A target that is named has a directory of its own.
+    let host = stdout(&mut world.bare_rustc("--print=host-tuple"));
+    all_hits(&world, "ws", &format!("build --target {host}"));
 }
 
 #[test]
@@ -159,6 +162,31 @@ fn another_checkout_is_served_where_the_outputs_name_none() {
         let output = run(&mut world.cargo(root, "build --release"));
         assert!(!String::from_utf8_lossy(&output.stderr).contains("Compiling"), "{root}");
     }
+}
+
+#[test]
+fn registry_packages_are_served_to_every_checkout() {
+    let world = World::new();
+    let manifest = "[package]\nname = 'p'\nversion = '0.1.0'\nedition = '2021'\n[dependencies]\nanyhow = '1'\nitoa = '1'\nmemchr = '2'\nrustix = { version = '1', features = ['fs'] }\n";
+    // The versions that zcache's own lock file names are on this machine.
+    let lock = fs::read_to_string("Cargo.lock").unwrap();
+    for root in ["a/ws", "b/elsewhere"] {
+        world.write(&[
+            (&format!("{root}/Cargo.toml"), manifest),
+            (&format!("{root}/Cargo.lock"), &lock),
+            (&format!("{root}/src/main.rs"), "fn main() { print!(\"{}\", itoa::Buffer::new().format(7)) }"),
+        ]);
+    }
+    run(&mut world.cargo("a/ws", "build"));
+    let before = world.status();
+    run(&mut world.cargo("b/elsewhere", "build"));
+    assert_eq!(stdout(&mut world.command(world.path("b/elsewhere/target/debug/p"))), "7");
+    let counts = world.since(&before);
+    // The program itself names its directory in its debug information; probes that fail are never stored.
+    let failing = world.status()["refusal_reasons"]["compile_failed"].as_u64().unwrap_or(0)
+        - before["refusal_reasons"]["compile_failed"].as_u64().unwrap_or(0);
+    assert_eq!((counts.misses - failing, counts.bypasses), (1, 0), "{counts:?}\n{}", world.log());
+    assert!(counts.hits >= 8, "{counts:?}");
 }
 
 #[test]
