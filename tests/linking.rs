@@ -200,6 +200,7 @@ fn extern_files_that_are_swapped() {
 
 /// Another processor is another /proc/cpuinfo, in a mount namespace with a daemon of its own over the same store.
 #[test]
+#[ignore = "needs unshare and mount, as root"]
 fn two_processors_never_share_native_code() {
     let world = World::new();
     world.write(&[("app.rs", "fn main() {}"), ("out/.keep", "")]);

@@ -112,7 +112,7 @@ pub fn listing(at: &[u8]) -> io::Result<Digest> {
     Ok(Digest::of(&postcard::to_stdvec(&names).map_err(io::Error::other)?))
 }
 
-/// The program that `name` means along PATH, as `execvp` finds it.
+/// The program that `name` means along PATH.
 pub fn which(name: &[u8], env: &Env, cwd: &[u8]) -> Option<Vec<u8>> {
     search(env.get(b"PATH").unwrap_or(b"/bin:/usr/bin"), name, cwd)
         .find(|found| fs::metadata(path(found)).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0))
