@@ -99,17 +99,18 @@ fn the_daemon_inherits_nothing_of_the_build() {
 }
 
 #[test]
-#[ignore = "needs make"]
-fn make_ends_when_the_build_ends() {
-    let world = World::new();
-    let rule = format!(
-        "all: a b\na b:\n\t{CLIENT} {} --crate-name $@ --crate-type lib x.rs -o $@\n",
-        harness::rustc().display()
-    );
-    world.write(&[("Makefile", &rule), ("x.rs", "")]);
-    // Output through a pipe, and the jobserver's own: neither may be held by the daemon that this starts.
-    run(world.command("timeout").args(["60", "sh", "-c", "make -j2 | cat"]));
-    assert_eq!((world.daemons().len(), world.total("stored")), (1, 2));
+#[ignore = "needs make and ninja"]
+fn make_and_ninja_end_when_the_build_ends() {
+    let compile = format!("{CLIENT} {} --crate-type lib x.rs -o", harness::rustc().display());
+    let make = format!("all: a b\na b:\n\t{compile} $@ --crate-name $@\n");
+    let ninja = format!("rule r\n  command = {compile} $out --crate-name $out\nbuild a: r\nbuild b: r\n");
+    for (tool, file, text) in [("make -j2", "Makefile", make), ("ninja -j2", "build.ninja", ninja)] {
+        let world = World::new();
+        world.write(&[(file, &text), ("x.rs", "")]);
+        // Output through a pipe, and the jobserver's own: neither may be held by the daemon that this starts.
+        run(world.command("timeout").args(["60", "sh", "-c", &format!("{tool} | cat")]));
+        assert_eq!((world.daemons().len(), world.total("stored")), (1, 2), "{tool}\n{}", world.log());
+    }
 }
 
 #[test]
