@@ -62,7 +62,8 @@ pub fn compile(
     let began = Instant::now();
     let mut child = process.spawn()?;
     let mixed = relay(&mut child, &mut outcome);
-    let status = child.wait()?;
+    // It has started, so it must not be started again, whatever goes wrong from here on.
+    let status = child.wait().unwrap_or_else(|_| std::process::exit(1));
     outcome.duration_ms = began.elapsed().as_millis() as u64;
     match status.code() {
         Some(code) => outcome.exit_code = code,

@@ -52,7 +52,6 @@ pub fn describe(command: &Command, parent: Option<Parent>) -> Result<Asking, Una
         terminals: terminals(),
         processor: processor(command),
         pid: std::process::id(),
-        parent_pid: nix::unistd::getppid().as_raw().unsigned_abs(),
         parent,
     };
     Ok(Asking { message, stdin })

@@ -119,9 +119,10 @@ fn follow(
         }
         Event::Miss(miss) => {
             end_circle(command, miss.parent.as_ref());
+            let spare = stdin.as_ref().and_then(|stdin| stdin.try_clone().ok());
             let Ok(compiled) = compile(command, stdin, endpoint, miss.ticket, miss.parent.as_ref()) else {
                 // It did not start; trying as if we were not there gives the error that bare gives.
-                execute(command, None, above)
+                execute(command, spare, above)
             };
             let report = AssertUnwindSafe(|| session.commit(compiled.outcome));
             if let Ok(Err(error)) = catch_unwind(report) {
