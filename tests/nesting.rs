@@ -284,20 +284,18 @@ fn the_client_wrapping_itself() {
     ]);
     symlink(CLIENT, world.path("links/rustc")).unwrap();
     let directory = std::path::Path::new(CLIENT).parent().unwrap();
-    let only = |dirs: &str| format!("{dirs}:/usr/bin:/bin");
     ends_in_an_error(&world, world.cargo("w", "build").env("RUSTC", CLIENT), "RUSTC names the client");
     let mut command = world.command(CLIENT);
-    command.args(["zcache-client", "a.rs"]).env("PATH", only(&directory.display().to_string()));
+    command.args(["zcache-client", "a.rs"]).env("PATH", directory);
     ends_in_an_error(&world, &mut command, "the client by name");
     let mut command = world.command(CLIENT);
-    command.args(["rustc", "a.rs"]).env("PATH", only(&world.path("links").display().to_string()));
+    command.args(["rustc", "a.rs"]).env("PATH", world.path("links"));
     ends_in_an_error(&world, &mut command, "only links along the path");
     let mut command = world.command(world.path("links/rustc"));
-    command.arg("a.rs").env("PATH", only(&world.path("links").display().to_string()));
+    command.arg("a.rs").env("PATH", world.path("links"));
     ends_in_an_error(&world, &mut command, "a link with only links along the path");
-    let mut command = world.command(CLIENT);
-    command.arg(world.path("links/rustc")).arg("a.rs");
-    ends_in_an_error(&world, &mut command, "a link as the compiler");
+    // A link as the compiler means the next program of its name.
+    run(world.command(CLIENT).arg(world.path("links/rustc")).arg("a.rs"));
 }
 
 #[test]

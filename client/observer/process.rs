@@ -21,33 +21,35 @@ hooks!([getenv secure_getenv __secure_getenv](name: *const c_char) -> *mut c_cha
 });
 
 /// Pages of code already known to read the time: one record for each is enough, and the time is read often.
-static CLOCK_CALLERS: [AtomicUsize; 256] = [const { AtomicUsize::new(0) }; 256];
+type Pages = [AtomicUsize; 256];
+static CLOCK_CALLERS: Pages = [const { AtomicUsize::new(0) }; 256];
+static TIME_CALLERS: Pages = [const { AtomicUsize::new(0) }; 256];
 
 #[inline(always)]
-unsafe fn clock_read(caller: usize) {
+unsafe fn clock_read(caller: usize, known: &Pages, function: u64) {
     let page = caller >> 12;
-    let place = &CLOCK_CALLERS[page & 255];
+    let place = &known[page & 255];
     if place.load(Relaxed) != page {
         place.store(page, Relaxed);
-        Call::begin(caller).event(trace::CLOCK).texts(&[], &[]);
+        Call::begin(caller).event(trace::CLOCK).value(function).texts(&[], &[]);
     }
 }
 
 hook!(fn clock_gettime(clock: c_int, time: *mut c_void) -> c_int, real, caller => {
     // The clocks that tell the date: real time, the same read coarsely, and atomic time.
     if matches!(clock, 0 | 5 | 11) {
-        clock_read(caller);
+        clock_read(caller, &CLOCK_CALLERS, 0);
     }
     real(clock, time)
 });
 
 hook!(fn gettimeofday(time: *mut c_void, zone: *mut c_void) -> c_int, real, caller => {
-    clock_read(caller);
+    clock_read(caller, &CLOCK_CALLERS, 0);
     real(time, zone)
 });
 
 hook!(fn time(time: *mut i64) -> isize, real, caller => {
-    clock_read(caller);
+    clock_read(caller, &TIME_CALLERS, trace::TIME);
     real(time)
 });
 

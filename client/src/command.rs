@@ -1,5 +1,5 @@
-//! Command: which compiler a client was called for. Its own name decides its role: as `zcache-client` it wraps the
-//! command that follows; by any other name it stands for the program of that name further along PATH.
+//! Command: which compiler a client was called for. Its own name decides its role: as `zcache-client` or `sccache` it
+//! wraps the command that follows; by any other name it stands for the program of that name further along PATH.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -12,6 +12,10 @@ use std::process;
 
 /// The shim's own name.
 pub const NAME: &str = "zcache-client";
+/// The name by which the `cc` crate knows that a RUSTC_WRAPPER wraps C compilers too.
+pub const KNOWN_NAME: &str = "sccache";
+/// The people's command.
+const PEOPLES: &str = "zcache";
 
 /// A compiler command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +24,15 @@ pub struct Command {
     pub program: PathBuf,
     /// The command as called, compiler first.
     pub argv: Vec<OsString>,
+}
+
+/// What this process was started for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// A compile.
+    Compile(Command),
+    /// What `sccache` would do by itself, in the words of the people's command.
+    Manage(Command),
 }
 
 /// Why there is no compiler to run.
@@ -36,22 +49,33 @@ pub enum CommandError {
     /// There is no such program.
     #[error("{0}: no such compiler in PATH")]
     NotFound(String),
+    /// An option of sccache's that means nothing here.
+    #[error("{0} is an option of sccache's that zcache does not have; see `zcache help`")]
+    Foreign(String),
 }
 
-impl Command {
+impl Call {
     /// From this process's arguments.
     pub fn from_args(mut argv: Vec<OsString>) -> Result<Self, CommandError> {
-        let own = argv.first().map(|name| Path::new(name).file_name().unwrap_or(name).to_owned());
-        let linked = own.is_some_and(|own| own != NAME);
-        if !linked {
+        let own = argv.first().map(|name| file_name(name).to_owned());
+        let wraps = own.as_ref().is_none_or(|own| own == NAME || own == KNOWN_NAME);
+        if wraps {
             argv.drain(..argv.len().min(1));
         }
         let name = argv.first().ok_or(CommandError::Empty)?.clone();
-        let name = if linked { Path::new(&name).file_name().unwrap_or(&name).to_owned() } else { name };
-        let program = resolve(&name)?;
-        Ok(Self { program, argv })
+        if wraps && own.is_some_and(|own| own == KNOWN_NAME) && name.as_encoded_bytes().starts_with(b"-") {
+            return managing(&name).map(Self::Manage);
+        }
+        let found = resolve(if wraps { &name } else { file_name(&name) })?;
+        if found.passed {
+            // Compilers look along PATH for their own name, to find what was installed with them.
+            argv[0] = found.program.clone().into();
+        }
+        Ok(Self::Compile(Command { program: found.program, argv }))
     }
+}
 
+impl Command {
     /// The command to run, ready for more settings.
     pub fn process(&self) -> process::Command {
         let mut command = process::Command::new(&self.program);
@@ -60,31 +84,63 @@ impl Command {
     }
 }
 
-/// The file that `name` means; along PATH, this program itself is passed over.
-fn resolve(name: &OsStr) -> Result<PathBuf, CommandError> {
-    let this = identity(Path::new("/proc/self/exe"));
-    if name.as_encoded_bytes().contains(&b'/') {
-        let path = absolute(Path::new(name));
-        return match identity(&path) {
-            Ok(found) if this.as_ref().is_ok_and(|this| *this == found) => Err(CommandError::Itself(path)),
-            _ => Ok(path),
-        };
+/// `zcache` for an option of sccache's.
+fn managing(option: &OsStr) -> Result<Command, CommandError> {
+    let verb = match option.to_str().unwrap_or_default() {
+        "--show-stats" | "-s" | "--show-adv-stats" => "status",
+        "--zero-stats" | "-z" => "zero",
+        "--start-server" => "start",
+        "--stop-server" => "stop",
+        "--version" | "-V" => "--version",
+        "--help" | "-h" => "--help",
+        other => return Err(CommandError::Foreign(other.to_owned())),
+    };
+    let beside = env::current_exe().ok().and_then(|own| Some(own.parent()?.join(PEOPLES)));
+    let program = beside.filter(|path| path.is_file());
+    let program = program.map_or_else(|| resolve(OsStr::new(PEOPLES)).map(|found| found.program), Ok)?;
+    Ok(Command { argv: vec![program.clone().into(), verb.into()], program })
+}
+
+/// A program's file.
+struct Found {
+    program: PathBuf,
+    /// This program stands before it, under the same name.
+    passed: bool,
+}
+
+/// The file that `name` means; this program itself is passed over, and a link to it means the next of its name in PATH.
+fn resolve(name: &OsStr) -> Result<Found, CommandError> {
+    let this = identity(Path::new("/proc/self/exe")).ok();
+    let is_this = |path: &Path| this.is_some() && identity(path).ok() == this;
+    if !name.as_encoded_bytes().contains(&b'/') {
+        return search(name, is_this);
     }
+    let path = absolute(Path::new(name));
+    match file_name(name) {
+        _ if !is_this(&path) => Ok(Found { program: path, passed: false }),
+        own if own == NAME || own == KNOWN_NAME => Err(CommandError::Itself(path)),
+        own => search(own, is_this).map(|found| Found { passed: true, ..found }),
+    }
+}
+
+fn search(name: &OsStr, is_this: impl Fn(&Path) -> bool) -> Result<Found, CommandError> {
     let search = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
     let mut passed = None;
     for dir in env::split_paths(&search) {
-        let path = absolute(&dir.join(name));
-        let Ok(meta) = fs::metadata(&path) else { continue };
-        if !meta.is_file() || meta.mode() & 0o111 == 0 {
+        let program = absolute(&dir.join(name));
+        if !fs::metadata(&program).is_ok_and(|meta| meta.is_file() && meta.mode() & 0o111 != 0) {
             continue;
         }
-        if this.as_ref().is_ok_and(|this| *this == (meta.dev(), meta.ino())) {
-            passed = Some(path);
-            continue;
+        if !is_this(&program) {
+            return Ok(Found { program, passed: passed.is_some() });
         }
-        return Ok(path);
+        passed = Some(program);
     }
     Err(passed.map_or_else(|| CommandError::NotFound(name.to_string_lossy().into_owned()), CommandError::Itself))
+}
+
+fn file_name(path: &OsStr) -> &OsStr {
+    Path::new(path).file_name().unwrap_or(path)
 }
 
 fn absolute(path: &Path) -> PathBuf {

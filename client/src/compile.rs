@@ -1,22 +1,25 @@
 //! Compile: runs the compiler, once, under observation, passing its output through as it comes and keeping a copy.
 //! From here on nothing about zcache can change what the build sees.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::stat::fstat;
 use zcache_proto::endpoint::Endpoint;
-use zcache_proto::v1::{Outcome, Parent};
+use zcache_proto::v1::{Miss, Outcome};
 
 use crate::command::Command;
 use crate::observe::{self, Trace};
 use crate::parent;
+use crate::terminal::stream;
 
 /// Longest stream that is kept, bytes.
 const STREAM_MAX: usize = 4 << 20;
@@ -31,15 +34,10 @@ pub struct Compiled {
 }
 
 /// Runs `command`. An error means that it did not start.
-pub fn compile(
-    command: &Command,
-    stdin: Option<File>,
-    endpoint: &Endpoint,
-    ticket: u64,
-    above: Option<&Parent>,
-) -> io::Result<Compiled> {
-    let mut outcome = Outcome { ticket, ..Outcome::default() };
+pub fn compile(command: &Command, stdin: Option<File>, endpoint: &Endpoint, miss: &Miss) -> io::Result<Compiled> {
+    let mut outcome = Outcome { ticket: miss.ticket, ..Outcome::default() };
     let mut process = command.process();
+    process.envs(miss.environment.iter().filter_map(|variable| variable_of(variable)));
     let trace = match observed(command, endpoint) {
         Ok((trace, variables)) => {
             process.envs(variables);
@@ -50,18 +48,21 @@ pub fn compile(
             None
         }
     };
-    if let Some(above) = above {
+    if let Some(above) = &miss.parent {
         process.env(parent::VARIABLE, parent::value(above));
     }
     if let Some(stdin) = stdin {
         process.stdin(stdin);
     }
-    process.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (stdout, stderr) = (stream(&io::stdout())?, stream(&io::stderr())?);
+    process.stdout(stdout.given).stderr(stderr.given);
     // SAFETY: the closure makes two system calls and allocates nothing.
     unsafe { process.pre_exec(die_with_parent(std::process::id())) };
     let began = Instant::now();
     let mut child = process.spawn()?;
-    let mixed = relay(&mut child, &mut outcome);
+    // The ends that the compiler got would keep its streams open.
+    drop(process);
+    let mixed = relay(stdout.read, stderr.read, &mut outcome);
     // It has started, so it must not be started again, whatever goes wrong from here on.
     let status = child.wait().unwrap_or_else(|_| std::process::exit(1));
     outcome.duration_ms = began.elapsed().as_millis() as u64;
@@ -95,6 +96,11 @@ pub fn end_like(status: ExitStatus) -> ! {
     std::process::exit(status.code().unwrap_or(1))
 }
 
+fn variable_of(variable: &[u8]) -> Option<(&OsStr, &OsStr)> {
+    let at = variable.iter().position(|&b| b == b'=')?;
+    Some((OsStr::from_bytes(&variable[..at]), OsStr::from_bytes(&variable[at + 1..])))
+}
+
 type Variables = [(&'static str, std::ffi::OsString); 2];
 
 fn observed(command: &Command, endpoint: &Endpoint) -> io::Result<(Trace, Variables)> {
@@ -119,8 +125,8 @@ fn die_with_parent(client: u32) -> impl FnMut() -> io::Result<()> + Send + Sync 
 }
 
 /// Passes both streams through until they end. Says whether both had something to say at one place.
-fn relay(child: &mut Child, outcome: &mut Outcome) -> bool {
-    let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
+fn relay(stdout: File, stderr: File, outcome: &mut Outcome) -> bool {
+    let (mut stdout, mut stderr) = (Some(stdout), Some(stderr));
     let mut buffer = vec![0; 64 << 10];
     let mut too_long = false;
     while stdout.is_some() || stderr.is_some() {

@@ -12,6 +12,7 @@ use zcache_proto::v1::{self, Parent};
 
 use crate::command::Command;
 use crate::parent;
+use crate::terminal;
 
 /// Longest source read from standard input, bytes.
 const STDIN_MAX: u64 = 16 << 20;
@@ -34,11 +35,7 @@ pub struct Unasked {
 
 /// Describes `command`, run by this process.
 pub fn describe(command: &Command, parent: Option<Parent>) -> Result<Asking, Unasked> {
-    let stdin = if command.argv[1..].iter().any(|argument| argument == "-") {
-        Some(source().map_err(|stdin| Unasked { stdin })?)
-    } else {
-        None
-    };
+    let stdin = if reads_stdin(&command.argv[1..]) { Some(source().map_err(|stdin| Unasked { stdin })?) } else { None };
     let (source, stdin) = stdin.unzip();
     let bytes = |text: &OsString| text.as_bytes().to_vec();
     let Ok(cwd) = env::current_dir() else { return Err(Unasked { stdin }) };
@@ -50,11 +47,22 @@ pub fn describe(command: &Command, parent: Option<Parent>) -> Result<Asking, Una
         umask: current_umask(),
         stdin: source,
         terminals: terminals(),
+        columns: terminal::size().map_or(0, |size| size.ws_col.into()),
         processor: processor(command),
         pid: std::process::id(),
         parent,
     };
     Ok(Asking { message, stdin })
+}
+
+/// Whether the source comes from standard input: `-` is one, unless it is the value of an option.
+fn reads_stdin(arguments: &[OsString]) -> bool {
+    const NAMES_A_FILE: [&str; 5] = ["-o", "-MF", "-MT", "-MQ", "-MJ"];
+    let mut before = None;
+    arguments.iter().any(|argument| {
+        let named = before.replace(argument).is_some_and(|before| NAMES_A_FILE.iter().any(|name| before == name));
+        argument == "-" && !named
+    })
 }
 
 /// The environment that the compiler gets, without what we add.
@@ -101,11 +109,13 @@ fn in_memory(bytes: &[u8], and_rest: bool) -> io::Result<File> {
     Ok(file)
 }
 
-/// The processor, where the command leaves the choice of instructions to it: no argument names it then.
+/// The processor, where the command may leave the choice of instructions to it: no argument names it then. zig does so
+/// by default.
 fn processor(command: &Command) -> Vec<u8> {
     let native =
         |argument: &OsString| argument.as_bytes().ends_with(b"native") || argument.as_bytes().starts_with(b"@");
-    if !command.argv.iter().any(native) {
+    let zig = command.argv[0].as_bytes().windows(3).any(|word| word == b"zig");
+    if !zig && !command.argv.iter().any(native) {
         return Vec::new();
     }
     let text = fs::read("/proc/cpuinfo").unwrap_or_default();
@@ -114,4 +124,19 @@ fn processor(command: &Command) -> Vec<u8> {
     let steady = first.filter(|line| !line.starts_with(b"cpu MHz") && !line.starts_with(b"bogomips"));
     let identity: Vec<u8> = steady.flatten().copied().collect();
     trace::hash(&identity).to_be_bytes().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dash_that_is_a_value_is_no_source() {
+        for (line, reads) in
+            [("-c -", true), ("-c x.c -o -", false), ("-S - -o -", true), ("-M x.c -MF -", false), ("x.rs", false)]
+        {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(reads_stdin(&arguments), reads, "{line}");
+        }
+    }
 }

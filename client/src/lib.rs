@@ -12,4 +12,5 @@ pub mod parent;
 pub mod session;
 pub mod shim;
 pub mod start;
+pub mod terminal;
 pub mod trouble;

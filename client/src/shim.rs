@@ -11,7 +11,7 @@ use zcache_proto::endpoint::Endpoint;
 use zcache_proto::v1::lookup_event::Event;
 use zcache_proto::v1::{Hit, Outcome, Parent};
 
-use crate::command::{Command, CommandError, NAME};
+use crate::command::{Call, Command, CommandError, NAME};
 use crate::compile::{compile, end_like};
 use crate::invocation::{Unasked, describe};
 use crate::materialize::materialize;
@@ -26,8 +26,9 @@ const DEPTH_MAX: u32 = 200;
 /// Runs one command and ends this process as its compiler would have.
 pub fn run() -> ! {
     let above = parent::find();
-    let command = match Command::from_args(std::env::args_os().collect()) {
-        Ok(command) => command,
+    let command = match Call::from_args(std::env::args_os().collect()) {
+        Ok(Call::Compile(command)) => command,
+        Ok(Call::Manage(command)) => execute(&command, None, above),
         Err(error) => refuse(&error),
     };
     end_circle(&command, above.as_ref());
@@ -120,7 +121,7 @@ fn follow(
         Event::Miss(miss) => {
             end_circle(command, miss.parent.as_ref());
             let spare = stdin.as_ref().and_then(|stdin| stdin.try_clone().ok());
-            let Ok(compiled) = compile(command, stdin, endpoint, miss.ticket, miss.parent.as_ref()) else {
+            let Ok(compiled) = compile(command, stdin, endpoint, &miss) else {
                 // It did not start; trying as if we were not there gives the error that bare gives.
                 execute(command, spare, above)
             };

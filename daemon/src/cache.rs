@@ -4,14 +4,15 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex};
 
 use zcache_proto::{Digest, v1};
 
 use crate::builds::{Builds, Place};
 use crate::commit::{Compiled, Shelf};
-use crate::compilers::argfile::{self, Expanded};
 use crate::compilers::{self, Bypass, Command};
+use crate::declared::{Declarations, declare};
 use crate::distill::distill;
 use crate::distilled::Distilled;
 use crate::facts::Disk;
@@ -75,8 +76,6 @@ pub struct Asked {
     pub invocation: Arc<Invocation>,
     /// What that means.
     pub command: Result<Arc<Command>, Bypass>,
-    /// Argument files: their lines are in the action.
-    argument_files: Vec<Vec<u8>>,
 }
 
 impl Cache {
@@ -95,13 +94,12 @@ impl Cache {
     /// Places and understands an invocation by the process `pid`.
     pub fn ask(&self, invocation: Invocation, pid: u32) -> io::Result<Asked> {
         let client = Process::get(pid).ok_or_else(|| io::Error::other("the client is gone"))?;
-        let expanded = argfile::expand(&invocation.argv, |file| argument_file(&invocation.cwd, file));
-        let (command, argument_files) = match expanded {
-            _ if !shares_files(pid) => (Err(Bypass::OtherNamespace), Vec::new()),
-            None => (Err(Bypass::ArgumentFile), Vec::new()),
-            Some(Expanded { argv, files }) => (compilers::parse(&invocation, &argv), files),
+        let program = fs::metadata(format!("/proc/{pid}/exe")).ok();
+        let invocation = Invocation { client: program.map(|meta| (meta.dev(), meta.ino())), ..invocation };
+        let command = match shares_files(pid) {
+            true => compilers::parse(&invocation, |file| argument_file(&invocation.cwd, file)).map(Arc::new),
+            false => Err(Bypass::OtherNamespace),
         };
-        let command = command.map(Arc::new);
         let text = |argument: &Vec<u8>| String::from_utf8_lossy(argument).into_owned();
         let summary = match &command {
             Ok(command) => command.summary.clone(),
@@ -114,7 +112,7 @@ impl Cache {
             builds.enter(&client, &ancestors, invocation.parent.as_ref(), summary)
         };
         lock(&self.stats).invocation(compiler(&command), place.depth);
-        Ok(Asked { place, client, invocation: Arc::new(invocation), command, argument_files })
+        Ok(Asked { place, client, invocation: Arc::new(invocation), command })
     }
 
     /// The result of an action, if one holds now; else why not.
@@ -125,7 +123,7 @@ impl Cache {
         let mut lost = None;
         loop {
             let invocation = &asked.invocation;
-            let mut facts = Disk::new(&self.shelf.inputs, &invocation.env, &command.roots, &invocation.cwd);
+            let mut facts = Disk::new(&self.shelf.inputs, invocation, &command.roots);
             let index = match manifest.find(&mut facts) {
                 Ok(index) => index,
                 Err(failed) => {
@@ -180,12 +178,22 @@ impl Cache {
         lock(&self.stats).miss(compiler(&asked.command), reason);
         lock(&self.builds).count(asked.place.build, |build| build.misses += 1);
         self.issue(asked, Some(Distilled::default()), lead, Restored::default());
-        v1::Miss { ticket: asked.place.id, parent: Some(asked.place.for_children()), reason: reason.to_owned() }
+        let zig = asked.command.as_ref().is_ok_and(|command| command.family.zig().is_some());
+        v1::Miss {
+            ticket: asked.place.id,
+            parent: Some(asked.place.for_children()),
+            reason: reason.to_owned(),
+            environment: if zig { self.declarations().variables(asked.place.id) } else { Vec::new() },
+        }
     }
 
     fn issue(&self, asked: &Arc<Asked>, nested: Option<Distilled>, lead: Option<Lead>, restored: Restored) {
         let ticket = Ticket { asked: Arc::clone(asked), nested, began_ns: coarse_now_ns(), lead, restored };
         lock(&self.tickets).insert(asked.place.id, ticket);
+    }
+
+    fn declarations(&self) -> Declarations<'_> {
+        Declarations(&self.shelf.store.dir)
     }
 
     /// The client is gone: a compile that it did not report is lost.
@@ -202,6 +210,7 @@ impl Cache {
             }
             None => {}
         }
+        self.declarations().remove(id);
         lock(&self.builds).leave(id);
     }
 
@@ -216,7 +225,7 @@ impl Cache {
             self.fold(&asked, Distilled { refusals: [Refusal::Nested].into(), ..Distilled::default() });
             return Some(Ok(()));
         };
-        let seen = self.seen(&asked, command, nested, &outcome);
+        let seen = self.seen(&asked, command, nested, &outcome, began_ns);
         self.fold(&asked, seen.clone());
         let compiled = Compiled {
             invocation: Arc::clone(&asked.invocation),
@@ -257,13 +266,24 @@ impl Cache {
     }
 
     /// What the compile did, as the observer, the client and its nested compiles tell.
-    fn seen(&self, asked: &Asked, command: &Command, nested: Distilled, outcome: &v1::Outcome) -> Distilled {
+    fn seen(
+        &self,
+        asked: &Asked,
+        command: &Command,
+        nested: Distilled,
+        outcome: &v1::Outcome,
+        began_ns: i64,
+    ) -> Distilled {
         let mut seen = match records(&outcome.trace) {
-            Ok(records) => distill(&records, &*command.family, &asked.invocation.env),
+            Ok(records) => distill(&records, &*command.family, &asked.invocation),
             Err(error) => Distilled { refusals: [Refusal::Trace(error)].into(), ..Distilled::default() },
         };
+        if !seen.declaring.is_empty() {
+            let list = self.declarations().of(outcome.ticket);
+            declare(&mut seen, command, &asked.invocation, &list, began_ns);
+        }
         seen.fold(nested);
-        for file in &asked.argument_files {
+        for file in &command.argument_files {
             seen.contents.remove(&absolute(&asked.invocation.cwd, file));
         }
         if outcome.exit_code != 0 {
@@ -285,6 +305,7 @@ impl Cache {
         let handed_down = |name: &Vec<u8>| inner.get(name) == outer.get(name);
         seen.env.retain(handed_down);
         seen.env_by_role.retain(handed_down);
+        seen.env_shown.retain(handed_down);
         nested.fold(seen);
     }
 

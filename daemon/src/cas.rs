@@ -74,7 +74,7 @@ impl Cas {
             DirBuilder::new().recursive(true).mode(0o700).create(dir.join(name))?;
         }
         for entry in fs::read_dir(dir.join("tmp"))?.flatten() {
-            let _ = fs::remove_file(entry.path());
+            let _ = fs::remove_file(entry.path()).or_else(|_| fs::remove_dir_all(entry.path()));
         }
         Ok(Self { dir: dir.to_owned(), next: AtomicU64::new(0) })
     }

@@ -12,6 +12,7 @@ use zcache_proto::Digest;
 
 use crate::cas::{Held, Scanned};
 use crate::compilers::toolchain::file_name;
+use crate::compilers::zig::Zig;
 use crate::compilers::{Command, OutputRule};
 use crate::distilled::Distilled;
 use crate::facts::{attributes, library, listing, which};
@@ -21,6 +22,7 @@ use crate::manifest::{ActionResult, Entry, Expectation, OutputContent, OutputFil
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
 use crate::roles::Role;
+use crate::sources::{Marks, Sources};
 use crate::store::Store;
 use crate::template::{Template, names_root};
 
@@ -38,6 +40,8 @@ pub struct Shelf {
     pub inputs: Inputs,
     /// What loaded objects import.
     pub plugins: Plugins,
+    /// What sources name.
+    pub sources: Sources,
     /// Held for writing while our own linking moves a file's change time and that is not noted yet.
     pub linking: RwLock<()>,
 }
@@ -213,12 +217,21 @@ impl Shelf {
         let Compiled { seen, invocation, command, .. } = compiled;
         let by = |at: &[u8]| command.roots.role_of(at);
         let digest_of = |name: &[u8]| invocation.env.get(name).map(Digest::of);
+        let variable = |name: &Vec<u8>| Expectation::Env(name.clone(), digest_of(name));
         let mut all = Vec::new();
         let mut environment = seen.environment;
         for input in inputs {
             let (at, digest) = (&input.path, self.digest(input)?);
             environment |= seen.plugins.contains(at) && self.plugins.reads_environment(path(at), digest);
+            if seen.sources.contains(at) {
+                let marks = self.sources.marks(path(at), digest).map_err(|_| Refusal::Changed(at.clone()))?;
+                all.extend(marked(at, marks, compiled)?);
+            }
             all.push(Expectation::Content(by(at), digest));
+        }
+        if !compiled.stdout.is_empty() || !compiled.stderr.is_empty() {
+            all.push(Expectation::Terminal(invocation.terminal));
+            all.extend(seen.env_shown.iter().map(variable));
         }
         for (at, time) in &seen.listings {
             let changed = || Refusal::Changed(at.clone());
@@ -231,20 +244,23 @@ impl Shelf {
         for program in &seen.programs {
             // gcc looks along PATH for its assembler and linker: one that appears there would be taken.
             let name = file_name(program);
-            if which(name, &invocation.env, &invocation.cwd).as_ref() == Some(program) {
+            if which(name, invocation).as_ref() == Some(program) {
                 all.push(Expectation::Which(name.to_vec(), Some(by(program))));
             }
         }
         for (name, found) in &seen.names {
-            all.push(if which(name, &invocation.env, &invocation.cwd) == *found {
-                Expectation::Which(name.clone(), found.as_deref().map(by))
+            let now = which(name, invocation);
+            let is_client =
+                || found.as_ref().and_then(|at| identity(path(at))).is_some_and(|id| invocation.client == Some(id));
+            all.push(if now == *found || is_client() {
+                Expectation::Which(name.clone(), now.as_deref().map(by))
             } else {
                 // It was searched along another PATH than the build's, which follows from the build's.
                 Expectation::Env(b"PATH".to_vec(), digest_of(b"PATH"))
             });
         }
         for name in seen.libraries.keys() {
-            let found = library(name, &invocation.env, &invocation.cwd);
+            let found = library(name, invocation);
             all.push(Expectation::Library(name.clone(), found.as_deref().map(by)));
         }
         let attributes = |at: &Vec<u8>| Some(Expectation::Attributes(by(at), attributes(at)?));
@@ -252,7 +268,7 @@ impl Shelf {
         all.extend(seen.absent.iter().chain(&seen.absent_before).map(|at| Expectation::Absent(by(at))));
         all.extend(seen.exists.iter().map(|(at, kind)| Expectation::Exists(by(at), *kind)));
         all.extend(seen.links.iter().map(|(at, target)| Expectation::Link(by(at), by(target))));
-        all.extend(seen.env.iter().map(|name| Expectation::Env(name.clone(), digest_of(name))));
+        all.extend(seen.env.iter().map(variable));
         all.extend(seen.env_by_role.iter().map(|name| {
             let value = invocation.env.get(name).map(|value| by_role(value, &command.roots));
             Expectation::EnvByRole(name.clone(), value)
@@ -323,6 +339,24 @@ impl Shelf {
     }
 }
 
+/// What follows from the words of a source.
+fn marked(at: &[u8], marks: Marks, compiled: &Compiled) -> Result<Option<Expectation>, Refusal> {
+    const EPOCH: &[u8] = b"SOURCE_DATE_EPOCH";
+    let epoch = compiled.invocation.env.get(EPOCH);
+    if marks.timestamp || marks.date && epoch.is_none() {
+        return Err(Refusal::TimeMacro(at.to_vec()));
+    }
+    let declaring = &compiled.seen.declaring;
+    if marks.probes && !declaring.is_empty() && !declaring.iter().any(|zig| Zig::brings(zig, at)) {
+        return Err(Refusal::Undeclarable(at.to_vec()));
+    }
+    Ok(marks.date.then(|| Expectation::Env(EPOCH.to_vec(), epoch.map(Digest::of))))
+}
+
+fn identity(at: &Path) -> Option<(u64, u64)> {
+    fs::metadata(at).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
 fn state(at: &[u8]) -> Option<Stamp> {
     fs::symlink_metadata(path(at)).ok().map(|meta| Stamp::of(&meta))
 }
@@ -336,7 +370,6 @@ fn is_temporary(at: &[u8], compiled: &Compiled) -> bool {
 /// Every input that a dependency file names must have been seen; else observation failed.
 fn declared(compiled: &Compiled, outputs: &[(Vec<u8>, u32, TakenOutput)]) -> Result<(), Refusal> {
     let seen = &compiled.seen;
-    let identity = |at: &Path| fs::metadata(at).ok().map(|m| (m.dev(), m.ino()));
     for (at, _, output) in outputs {
         let TakenOutput::Text(text) = output else { continue };
         for name in compiled.command.family.declared_inputs(at, text) {

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 
 use zcache_proto::trace;
 
-use crate::compilers::toolchain::{file_name, is_below, is_tool};
+use crate::compilers::toolchain::{file_name, is_below, is_tool, owns};
+use crate::compilers::zig::{is_launcher, is_zig};
 use crate::compilers::{EnvRule, Family};
 use crate::distilled::{Distilled, Reading, covers};
 use crate::images::{Image, Images};
-use crate::invocation::Env;
+use crate::invocation::{Env, Invocation};
 use crate::manifest::Kind;
 use crate::observation::Record;
 use crate::refusal::Refusal;
@@ -18,13 +19,15 @@ const ENOENT: u32 = 2;
 const ENOTDIR: u32 = 20;
 const S_IFMT: u64 = 0o170_000;
 
-/// Reads `records`, which a compile of `family` with environment `env` left.
-pub fn distill(records: &[Record<'_>], family: &dyn Family, env: &Env) -> Distilled {
-    let images = Images::of(records);
-    let mut distiller = Distiller { family, env, images: &images, made: BTreeSet::new(), out: Distilled::default() };
+/// Reads `records`, which a compile of `family` for `invocation` left.
+pub fn distill(records: &[Record<'_>], family: &dyn Family, invocation: &Invocation) -> Distilled {
+    let images = Images::of(records, invocation.pid, &invocation.program);
+    let out = Distilled::default();
+    let Invocation { env, argv, .. } = invocation;
+    let mut distiller = Distiller { family, env, argv, images: &images, made: BTreeSet::new(), out };
     distiller.programs();
     for (index, record) in records.iter().enumerate() {
-        if !images.is_exempt(index) {
+        if !images.is_exempt(index) && !distiller.calls_back(index, record) {
             distiller.record(record, images.of_record(index), images.failure(index));
         }
     }
@@ -34,6 +37,7 @@ pub fn distill(records: &[Record<'_>], family: &dyn Family, env: &Env) -> Distil
 struct Distiller<'a> {
     family: &'a dyn Family,
     env: &'a Env,
+    argv: &'a [Vec<u8>],
     images: &'a Images,
     /// Whatever the tree itself made, kept or not: what is read from there follows from other inputs.
     made: BTreeSet<Vec<u8>>,
@@ -43,7 +47,11 @@ struct Distiller<'a> {
 impl Distiller<'_> {
     fn programs(&mut self) {
         for program in self.images.unobserved() {
-            self.out.refusals.insert(Refusal::Unobserved(program.clone()));
+            if self.family.zig().is_some() && is_zig(program) {
+                self.out.declaring.insert(program.clone());
+            } else {
+                self.out.refusals.insert(Refusal::Unobserved(program.clone()));
+            }
         }
         for image in self.images.iter() {
             self.out.environment |= !is_tool(&image.program);
@@ -52,12 +60,25 @@ impl Distiller<'_> {
         }
         // The dynamic linker asks for these before anyone can watch.
         self.out.env.extend([b"LD_PRELOAD".to_vec(), b"LD_AUDIT".to_vec(), b"GLIBC_TUNABLES".to_vec()]);
+        for name in self.family.unseen_env() {
+            self.asked(name, self.family.env_rule(name));
+        }
+    }
+
+    /// Whether a record starts a zcache client. That is no input: the client finds the program that it stands for along
+    /// the same PATH, and reports what that does by itself.
+    fn calls_back(&mut self, index: usize, record: &Record<'_>) -> bool {
+        let calls = self.images.starts_client(index);
+        if calls && !record.b.is_empty() {
+            self.out.names.insert(record.b.to_vec(), Some(tidy(record.a)));
+        }
+        calls
     }
 
     fn record(&mut self, record: &Record<'_>, image: Option<&Image>, failure: Option<u32>) {
-        let own = image.is_some_and(|image| {
-            image.module_at(record.caller).is_some_and(|module| self.family.owns(&image.program, module))
-        });
+        let own = image
+            .is_some_and(|image| image.module_at(record.caller).is_some_and(|module| owns(&image.program, module)));
+        let launches = image.is_some_and(|image| !self.out.declaring.is_empty() && is_launcher(&image.program));
         if is_relative(record) {
             // The directory it is relative to is gone.
             self.out.refusals.insert(Refusal::Unreadable(record.a.to_vec()));
@@ -80,10 +101,15 @@ impl Distiller<'_> {
             }
             trace::START => self.read(path, record),
             trace::MODULE => self.module(path, record, image),
-            trace::READ => self.opened(path, record, own),
+            trace::READ => {
+                if own && record.errno == 0 && image.is_some_and(|image| self.family.is_compiler(&image.program)) {
+                    self.out.sources.insert(path.clone());
+                }
+                self.opened(path, record, own, image);
+            }
             trace::WRITE => self.written(path, record, own),
             trace::STAT => self.stat(path, record, own),
-            trace::LIST => self.listed(path, record, own),
+            trace::LIST => self.listed(path, record, own || launches),
             trace::READLINK => self.link(path, record, own),
             trace::GETENV => self.variable(record, own),
             trace::EXEC | trace::SPAWN => self.program(path, record),
@@ -92,7 +118,7 @@ impl Distiller<'_> {
             trace::SYMLINK => self.make_new(path, own),
             trace::REMOVE => self.removed(path),
             trace::MKDIR => self.directory(path, own),
-            trace::CLOCK if !own && !image.is_some_and(|image| is_tool_of(image, record)) => {
+            trace::CLOCK if self.tells_time(record, image, own) && !launches => {
                 self.out.refusals.insert(Refusal::Clock);
             }
             trace::SOCKET => {
@@ -101,6 +127,16 @@ impl Distiller<'_> {
             trace::GETCWD => self.out.asks_cwd |= !own,
             _ => {}
         }
+    }
+
+    /// Whether a reading of the clock may show in the result.
+    fn tells_time(&self, record: &Record<'_>, image: Option<&Image>, own: bool) -> bool {
+        let Some(image) = image else { return true };
+        if own && self.family.is_compiler(&image.program) {
+            // A random seed is no date.
+            return record.value == trace::TIME;
+        }
+        !own && !is_tool_of(image, record)
     }
 
     /// Whether `path` is no input, whatever is done to it.
@@ -121,17 +157,17 @@ impl Distiller<'_> {
     }
 
     fn module(&mut self, path: Vec<u8>, record: &Record<'_>, image: Option<&Image>) {
-        if image.is_some_and(|image| is_tool(&image.program) && !self.family.owns(&image.program, &path)) {
+        if image.is_some_and(|image| is_tool(&image.program) && !owns(&image.program, &path)) {
             self.out.plugins.insert(path.clone());
         }
         self.read(path, record);
     }
 
-    fn opened(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
+    fn opened(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool, reader: Option<&Image>) {
         if record.errno != 0 {
             self.missed(path, record.errno, own);
         } else if is_kernels(&path) {
-            self.kernels(path, own);
+            self.kernels(path, own, reader);
         } else if record.has(trace::DIRECTORY) {
             self.listed(path, record, own);
         } else {
@@ -140,7 +176,7 @@ impl Distiller<'_> {
     }
 
     /// Files of the kernel say something new each time; a compiler reads them for its own purposes only.
-    fn kernels(&mut self, path: Vec<u8>, own: bool) {
+    fn kernels(&mut self, path: Vec<u8>, own: bool, reader: Option<&Image>) {
         const HARMLESS: &[&[u8]] = &[
             b"/dev/null",
             b"/dev/zero",
@@ -157,9 +193,15 @@ impl Distiller<'_> {
             || is_below(&path, b"/proc/self")
             || is_below(&path, b"/dev/fd")
             || is_below(&path, b"/sys/fs/cgroup");
-        if !own && !harmless {
+        if self.is_source(&path, reader) || !own && !harmless {
             self.out.refusals.insert(Refusal::KernelFile(path));
         }
+    }
+
+    /// Whether a stream that the tree was given is read as source, rather than as the jobserver: it may hold anything.
+    fn is_source(&self, path: &[u8], reader: Option<&Image>) -> bool {
+        let named = || self.argv.iter().any(|argument| argument.ends_with(path));
+        is_stream(path) && (named() || reader.is_some_and(|image| self.family.is_compiler(&image.program)))
     }
 
     /// A change or a start that did not come about tells what was there.
@@ -245,8 +287,15 @@ impl Distiller<'_> {
         if ours || derived {
             return;
         }
-        match if own { self.family.env_rule(name) } else { EnvRule::Exact } {
+        self.asked(name, if own { self.family.env_rule(name) } else { EnvRule::Exact });
+    }
+
+    fn asked(&mut self, name: &[u8], rule: EnvRule) {
+        match rule {
             EnvRule::Ignore => {}
+            EnvRule::Messages => {
+                self.out.env_shown.insert(name.to_vec());
+            }
             EnvRule::ByRole => {
                 self.out.env_by_role.insert(name.to_vec());
             }
@@ -358,6 +407,12 @@ fn is_tool_of(image: &Image, record: &Record<'_>) -> bool {
 
 fn is_rust_compiler(program: &[u8]) -> bool {
     matches!(file_name(program), b"rustc" | b"clippy-driver")
+}
+
+/// Whether a file is something that a process was given open.
+fn is_stream(path: &[u8]) -> bool {
+    let name = path.strip_prefix(b"/proc/").and_then(|rest| rest.splitn(2, |&b| b == b'/').nth(1));
+    path == b"/dev/stdin" || is_below(path, b"/dev/fd") || name.is_some_and(|name| is_below(name, b"fd"))
 }
 
 fn is_kernels(path: &[u8]) -> bool {

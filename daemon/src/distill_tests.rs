@@ -5,6 +5,8 @@ use crate::compilers::{Command, parse};
 use crate::invocation::Invocation;
 
 const RUSTC: &[u8] = b"/sys/bin/rustc";
+/// The client's process.
+const CLIENT: u32 = 77;
 const DRIVER: u64 = 0x1000;
 const MACRO: u64 = 0x2000;
 
@@ -18,7 +20,8 @@ fn module(start: u64, path: &'static str) -> Record<'static> {
 
 /// A rustc that does `middle` between its start and its end, with the driver and a macro loaded.
 fn rustc(middle: &[Record<'static>]) -> Vec<Record<'static>> {
-    let mut all = vec![record(trace::START, "/sys/bin/rustc"), module(DRIVER, "/sys/lib/librustc_driver.so")];
+    let start = Record { value: CLIENT.into(), ..record(trace::START, "/sys/bin/rustc") };
+    let mut all = vec![start, module(DRIVER, "/sys/lib/librustc_driver.so")];
     all.extend(middle);
     all.push(module(MACRO, "/ws/target/debug/deps/libmac.so"));
     all.push(record(trace::EXIT, ""));
@@ -29,14 +32,13 @@ fn command() -> Command {
     let line = "rustc --crate-name x src/lib.rs --out-dir /ws/target/debug/deps -C incremental=/ws/target/debug/incremental \
                 -L dependency=/ws/target/debug/deps";
     let argv: Vec<Vec<u8>> = line.split_whitespace().map(|word| word.into()).collect();
-    let invocation =
-        Invocation { program: RUSTC.into(), cwd: b"/ws".into(), argv: argv.clone(), ..Invocation::default() };
-    parse(&invocation, &argv).unwrap()
+    let invocation = Invocation { program: RUSTC.into(), cwd: b"/ws".into(), argv, ..Invocation::default() };
+    parse(&invocation, |_| None).unwrap()
 }
 
 fn distilled(middle: &[Record<'static>], env: &[&str]) -> Distilled {
     let env = Env::new(env.iter().map(|variable| variable.as_bytes().to_vec()).collect());
-    distill(&rustc(middle), &*command().family, &env)
+    distill(&rustc(middle), &*command().family, &Invocation { env, pid: CLIENT, ..Invocation::default() })
 }
 
 fn by_macro(record: Record<'static>) -> Record<'static> {

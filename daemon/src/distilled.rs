@@ -29,6 +29,8 @@ pub struct Distilled {
     pub env: BTreeSet<Vec<u8>>,
     /// Variables asked for whose value may name the checkout.
     pub env_by_role: BTreeSet<Vec<u8>>,
+    /// Variables asked for that change nothing but what is printed.
+    pub env_shown: BTreeSet<Vec<u8>>,
     /// A program ran that may have read any variable.
     pub environment: bool,
     /// Names searched along PATH, and what was found, if anything.
@@ -40,6 +42,10 @@ pub struct Distilled {
     /// Objects that the compiler loaded from the project: a look at their imports says whether they read the
     /// environment whole.
     pub plugins: BTreeSet<Vec<u8>>,
+    /// Files that the compiler itself read as source.
+    pub sources: BTreeSet<Vec<u8>>,
+    /// Programs that could not be watched and that tell what they read.
+    pub declaring: BTreeSet<Vec<u8>>,
     /// Files and links made.
     pub outputs: BTreeSet<Vec<u8>>,
     /// Directories made.
@@ -81,7 +87,8 @@ impl Distilled {
         self.libraries.extend(child.libraries);
         self.exists.extend(child.exists);
         self.links.extend(child.links);
-        self.env.extend(child.env.into_iter().chain(child.env_by_role));
+        self.env.extend(child.env.into_iter().chain(child.env_by_role).chain(child.env_shown));
+        self.sources.extend(child.sources);
         self.environment |= child.environment;
         self.names.extend(child.names);
         self.programs.extend(child.programs);

@@ -4,21 +4,20 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use zcache_proto::Digest;
 
 use crate::inputs::{Inputs, Stamp, path};
-use crate::invocation::Env;
-use crate::manifest::{Attributes, Facts, Kind};
+use crate::invocation::Invocation;
+use crate::manifest::{Attributes, Facts, Kind, Terminal};
 use crate::roles::Roots;
 
 /// The disk, as one invocation sees it.
 pub struct Disk<'a> {
     inputs: &'a Inputs,
-    env: &'a Env,
+    invocation: &'a Invocation,
     roots: &'a Roots,
-    cwd: &'a [u8],
     contents: HashMap<Vec<u8>, Option<Digest>>,
     kinds: HashMap<Vec<u8>, Option<Kind>>,
     environment: Option<Digest>,
@@ -26,8 +25,8 @@ pub struct Disk<'a> {
 
 impl<'a> Disk<'a> {
     /// Nothing asked yet.
-    pub fn new(inputs: &'a Inputs, env: &'a Env, roots: &'a Roots, cwd: &'a [u8]) -> Self {
-        Self { inputs, env, roots, cwd, contents: HashMap::new(), kinds: HashMap::new(), environment: None }
+    pub fn new(inputs: &'a Inputs, invocation: &'a Invocation, roots: &'a Roots) -> Self {
+        Self { inputs, invocation, roots, contents: HashMap::new(), kinds: HashMap::new(), environment: None }
     }
 }
 
@@ -64,20 +63,24 @@ impl Facts for Disk<'_> {
         is(fs::read_link(path(at))) || is(fs::canonicalize(path(at)))
     }
 
+    fn terminal(&self) -> Terminal {
+        self.invocation.terminal
+    }
+
     fn env(&self, name: &[u8]) -> Option<&[u8]> {
-        self.env.get(name)
+        self.invocation.env.get(name)
     }
 
     fn environment(&mut self) -> Digest {
-        *self.environment.get_or_insert_with(|| self.env.digest())
+        *self.environment.get_or_insert_with(|| self.invocation.env.digest())
     }
 
     fn which(&mut self, name: &[u8]) -> Option<Vec<u8>> {
-        which(name, self.env, self.cwd)
+        which(name, self.invocation)
     }
 
     fn library(&mut self, name: &[u8]) -> Option<Vec<u8>> {
-        library(name, self.env, self.cwd)
+        library(name, self.invocation)
     }
 
     fn attributes(&mut self, at: &[u8]) -> Option<Attributes> {
@@ -112,15 +115,18 @@ pub fn listing(at: &[u8]) -> io::Result<Digest> {
     Ok(Digest::of(&postcard::to_stdvec(&names).map_err(io::Error::other)?))
 }
 
-/// The program that `name` means along PATH.
-pub fn which(name: &[u8], env: &Env, cwd: &[u8]) -> Option<Vec<u8>> {
-    search(env.get(b"PATH").unwrap_or(b"/bin:/usr/bin"), name, cwd)
-        .find(|found| fs::metadata(path(found)).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0))
+/// The program that `name` means along PATH, the client's own links passed over.
+pub fn which(name: &[u8], invocation: &Invocation) -> Option<Vec<u8>> {
+    let runs = |meta: fs::Metadata| {
+        meta.is_file() && meta.permissions().mode() & 0o111 != 0 && invocation.client != Some((meta.dev(), meta.ino()))
+    };
+    search(invocation.env.get(b"PATH").unwrap_or(b"/bin:/usr/bin"), name, &invocation.cwd)
+        .find(|found| fs::metadata(path(found)).is_ok_and(runs))
 }
 
 /// The shared library that `name` means along LD_LIBRARY_PATH.
-pub fn library(name: &[u8], env: &Env, cwd: &[u8]) -> Option<Vec<u8>> {
-    search(env.get(b"LD_LIBRARY_PATH")?, name, cwd).find(|found| kind_of(found).is_some())
+pub fn library(name: &[u8], invocation: &Invocation) -> Option<Vec<u8>> {
+    search(invocation.env.get(b"LD_LIBRARY_PATH")?, name, &invocation.cwd).find(|found| kind_of(found).is_some())
 }
 
 /// Where `name` may be, along a list of directories.

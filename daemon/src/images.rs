@@ -40,11 +40,13 @@ pub struct Images {
     unobserved: Vec<Vec<u8>>,
     /// For each `exec` that did not happen, its error.
     failed: HashMap<usize, u32>,
+    /// Records that start a zcache client.
+    clients: HashSet<usize>,
 }
 
 impl Images {
-    /// Sorts `records` by image.
-    pub fn of(records: &[Record<'_>]) -> Self {
+    /// Sorts `records` by image. `client` started the first program, `program`.
+    pub fn of(records: &[Record<'_>], client: u32, program: &[u8]) -> Self {
         let mut images = Self::default();
         let mut current: HashMap<u32, usize> = HashMap::new();
         for record in records {
@@ -62,8 +64,25 @@ impl Images {
             }
         }
         images.unobserved = unobserved(records);
+        if !records.iter().any(|r| r.kind == trace::START && r.value == u64::from(client)) {
+            images.unobserved.push(program.to_vec());
+        }
         images.failed = failed(records);
+        images.clients = images.clients(records);
         images
+    }
+
+    fn clients(&self, records: &[Record<'_>]) -> HashSet<usize> {
+        let starts = |index: usize, record: &Record<'_>| {
+            let pid = if record.kind == trace::SPAWN { record.value as u32 } else { record.pid };
+            // A spawned program may have begun before the call that started it ended.
+            let from = if record.kind == trace::SPAWN { 0 } else { index };
+            let began = |at: &usize| records[*at].kind == trace::START && records[*at].pid == pid;
+            (from..records.len()).find(began).is_some_and(|start| self.is_exempt(start))
+        };
+        let any = self.images.iter().any(|image| image.exempt);
+        let starting = records.iter().enumerate().filter(|(_, r)| any && matches!(r.kind, trace::EXEC | trace::SPAWN));
+        starting.filter(|(index, record)| starts(*index, record)).map(|(index, _)| index).collect()
     }
 
     /// The image of the record at `index`; none for a process that was forked and never became a program.
@@ -74,6 +93,11 @@ impl Images {
     /// Whether the record at `index` is a zcache client's own doing.
     pub fn is_exempt(&self, index: usize) -> bool {
         self.of_record(index).is_some_and(|image| image.exempt)
+    }
+
+    /// Whether the program that the record at `index` starts is a zcache client.
+    pub fn starts_client(&self, index: usize) -> bool {
+        self.clients.contains(&index)
     }
 
     /// The error of the `exec` at `index`, where it failed.
@@ -109,6 +133,8 @@ fn failed(records: &[Record<'_>]) -> HashMap<usize, u32> {
 fn unobserved(records: &[Record<'_>]) -> Vec<Vec<u8>> {
     let mut awaited: HashMap<u32, Vec<u8>> = HashMap::new();
     let mut running: HashMap<u32, Vec<u8>> = HashMap::new();
+    // What ran in a process that is becoming another program.
+    let mut before: HashMap<u32, Vec<u8>> = HashMap::new();
     let mut begun: HashSet<u32> = HashSet::new();
     let mut spawned: Vec<(u32, Vec<u8>)> = Vec::new();
     let mut gaps = Vec::new();
@@ -122,9 +148,11 @@ fn unobserved(records: &[Record<'_>]) -> Vec<Vec<u8>> {
             trace::EXEC | trace::SPAWN if record.has(trace::FOREIGN) => gaps.push(record.a.to_vec()),
             trace::EXEC => {
                 awaited.insert(record.pid, record.a.to_vec());
+                before.extend(running.remove(&record.pid).map(|program| (record.pid, program)));
             }
             trace::EXEC_FAILED => {
                 awaited.remove(&record.pid);
+                running.extend(before.remove(&record.pid).map(|program| (record.pid, program)));
             }
             trace::SPAWN => spawned.push((record.value as u32, record.a.to_vec())),
             trace::EXIT | trace::EXEMPT => {
@@ -132,9 +160,6 @@ fn unobserved(records: &[Record<'_>]) -> Vec<Vec<u8>> {
             }
             _ => {}
         }
-    }
-    if begun.is_empty() {
-        gaps.push(b"the compiler itself".to_vec());
     }
     gaps.extend(spawned.into_iter().filter(|(pid, _)| !begun.contains(pid)).map(|(_, program)| program));
     gaps.extend(awaited.into_values());

@@ -2,6 +2,11 @@
 
 use zcache_proto::{Digest, v1};
 
+use crate::manifest::Terminal;
+
+/// Bits of the standard output and error streams.
+const STREAMS: u32 = 0b110;
+
 /// Environment variables, in the order given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Env(Vec<(Vec<u8>, Vec<u8>)>);
@@ -30,8 +35,17 @@ impl Env {
 impl Env {
     /// Digest of all variables but those that are new in every build: the jobserver's, the shell's own counters, ours.
     pub fn digest(&self) -> Digest {
-        const NOISE: &[&[u8]] =
-            &[b"CARGO_MAKEFLAGS", b"MAKEFLAGS", b"MFLAGS", b"RUST_RECURSION_COUNT", b"SHLVL", b"OLDPWD", b"_"];
+        const NOISE: &[&[u8]] = &[
+            b"CARGO_MAKEFLAGS",
+            b"MAKEFLAGS",
+            b"MFLAGS",
+            b"MAKELEVEL",
+            b"NUM_JOBS",
+            b"RUST_RECURSION_COUNT",
+            b"SHLVL",
+            b"OLDPWD",
+            b"_",
+        ];
         let counts = |name: &[u8]| !NOISE.contains(&name) && !name.starts_with(b"ZCACHE_");
         let mut all: Vec<_> = self.iter().filter(|(name, _)| counts(name)).collect();
         all.sort_unstable();
@@ -54,12 +68,14 @@ pub struct Invocation {
     pub umask: u32,
     /// Source read from standard input.
     pub stdin: Option<Vec<u8>>,
-    /// Bits 0, 1, 2: that descriptor is a terminal.
-    pub terminals: u32,
+    /// Where messages go.
+    pub terminal: Terminal,
     /// Identity of the processor, where the command says `native`.
     pub processor: Vec<u8>,
-    /// The client's process.
+    /// The client's process, by its own count.
     pub pid: u32,
+    /// Device and inode of the client's program: it passes itself over along PATH.
+    pub client: Option<(u64, u64)>,
     /// What its environment says of its place in the build.
     pub parent: Option<v1::Parent>,
 }
@@ -84,9 +100,10 @@ impl TryFrom<v1::Invocation> for Invocation {
             env: Env::new(wire.environment),
             umask: wire.umask & 0o777,
             stdin: wire.stdin,
-            terminals: wire.terminals,
+            terminal: Terminal { streams: wire.terminals & STREAMS, columns: wire.columns },
             processor: wire.processor,
             pid: wire.pid,
+            client: None,
             parent: wire.parent,
         })
     }

@@ -32,11 +32,22 @@ pub struct Attributes {
     pub mtime_ns: Option<i64>,
 }
 
+/// Where a compiler's messages go.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Terminal {
+    /// Bits 1 and 2: standard output, standard error is a terminal.
+    pub streams: u32,
+    /// Its width.
+    pub columns: u32,
+}
+
 /// One observed fact. The order of the variants is the order of checking: what costs nothing first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Expectation {
     /// The result is right in this checkout only: its outputs contain the root's path.
     Root(Role, Vec<u8>),
+    /// What was printed was printed for these descriptors being terminals, as wide as this.
+    Terminal(Terminal),
     /// A variable's value, or that it is unset.
     Env(Vec<u8>, Option<Digest>),
     /// A variable whose value names the checkout, by role.
@@ -73,6 +84,8 @@ pub trait Facts {
     fn listing(&mut self, path: &[u8]) -> Option<Digest>;
     /// Whether `path` is a link to `target`, or resolves to it.
     fn leads(&mut self, path: &[u8], target: &[u8]) -> bool;
+    /// Where messages go.
+    fn terminal(&self) -> Terminal;
     /// A variable's value.
     fn env(&self, name: &[u8]) -> Option<&[u8]>;
     /// Digest of the whole environment.
@@ -93,6 +106,7 @@ impl Expectation {
         }
         match self {
             Self::Root(role, path) => facts.roots().get(*role) == Some(path),
+            Self::Terminal(terminal) => facts.terminal() == *terminal,
             Self::Env(name, value) => facts.env(name).map(Digest::of) == *value,
             Self::EnvByRole(name, value) => facts.env(name).map(|v| by_role(v, facts.roots())) == *value,
             Self::Environment(digest) => facts.environment() == *digest,
@@ -115,6 +129,7 @@ impl Expectation {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Root(..) => "other_checkout",
+            Self::Terminal(..) => "other_terminal",
             Self::Env(..) | Self::EnvByRole(..) | Self::Environment(..) => "environment_changed",
             Self::Which(..) => "program_resolved_elsewhere",
             Self::Library(..) => "library_resolved_elsewhere",
@@ -134,6 +149,7 @@ impl fmt::Display for Expectation {
         let subject = match self {
             Self::Root(_, path) => show(path),
             Self::Env(name, _) | Self::EnvByRole(name, _) | Self::Which(name, _) | Self::Library(name, _) => show(name),
+            Self::Terminal(_) => "terminal".to_owned(),
             Self::Environment(_) => "environment".to_owned(),
             Self::Exists(path, _)
             | Self::Absent(path)

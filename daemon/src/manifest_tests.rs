@@ -27,6 +27,9 @@ impl Facts for Memory {
     fn leads(&mut self, _: &[u8], _: &[u8]) -> bool {
         false
     }
+    fn terminal(&self) -> Terminal {
+        Terminal::default()
+    }
     fn env(&self, name: &[u8]) -> Option<&[u8]> {
         self.env.get(name).map(Vec::as_slice)
     }

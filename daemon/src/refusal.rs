@@ -15,6 +15,10 @@ pub enum Refusal {
     Trace(crate::observation::TraceError),
     /// The project's own code in the compiler asked for the time.
     Clock,
+    /// A source names a macro that stands for the time of the compile.
+    TimeMacro(Vec<u8>),
+    /// A program that could not be watched does not tell enough: why.
+    Undeclarable(Vec<u8>),
     /// It opened a socket: its answer may come from anywhere.
     Socket,
     /// It read a file in which the kernel says something new each time.
@@ -48,6 +52,8 @@ impl Refusal {
             Self::Unobserved(_) => "unobserved_program",
             Self::Trace(_) => "trace_incomplete",
             Self::Clock => "read_clock",
+            Self::TimeMacro(_) => "time_macro",
+            Self::Undeclarable(_) => "unwatched_program_tells_too_little",
             Self::Socket => "opened_socket",
             Self::KernelFile(_) => "read_kernel_file",
             Self::Unreadable(_) => "input_unreadable",
@@ -68,6 +74,8 @@ impl fmt::Display for Refusal {
         f.write_str(self.word())?;
         match self {
             Self::Unobserved(path)
+            | Self::TimeMacro(path)
+            | Self::Undeclarable(path)
             | Self::KernelFile(path)
             | Self::Unreadable(path)
             | Self::RewritesInput(path)

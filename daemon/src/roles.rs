@@ -10,6 +10,8 @@ pub enum Role {
     Target,
     /// The directory the compiler runs in: the workspace, or the unpacked package of a registry.
     Workspace,
+    /// A source with a random name that asks a compiler what it is.
+    Probe,
 }
 
 /// A path, relative to a role's root where it lies below one.

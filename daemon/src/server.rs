@@ -29,6 +29,7 @@ use crate::index::Index;
 use crate::inputs::Inputs;
 use crate::plugins::Plugins;
 use crate::service::Service;
+use crate::sources::Sources;
 use crate::stats::Stats;
 use crate::status;
 use crate::store::{OpenError, Store};
@@ -151,8 +152,13 @@ fn cache(store: Store) -> Cache {
     let saved = status::saved(&store);
     let builds = Builds::new(saved.builds.clone(), now_ns() as u64 / 1_000_000);
     let index: Index = store.index.clone();
-    let shelf =
-        Shelf { store, inputs: Inputs::new(index), plugins: Plugins::default(), linking: std::sync::RwLock::new(()) };
+    let shelf = Shelf {
+        store,
+        inputs: Inputs::new(index),
+        plugins: Plugins::default(),
+        sources: Sources::default(),
+        linking: std::sync::RwLock::new(()),
+    };
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2));
     Cache::new(shelf, builds, Stats::restore(saved), threads)
 }

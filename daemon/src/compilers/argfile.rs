@@ -1,4 +1,16 @@
-//! Argument files: `@path` on a command line stands for the lines of that file. Pure: files come through a closure.
+//! Argument files: `@path` on a command line stands for the contents of that file. Pure: files come through a closure.
+
+/// Most argument files of one command: one that names itself would never end.
+const FILES_MAX: usize = 2000;
+
+/// How a compiler reads its argument files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// rustc: one argument a line, no nesting, and a file that cannot be read is an error.
+    Lines,
+    /// gcc and clang: words with quotes and backslashes, nested, and what cannot be read is an argument like any other.
+    Words,
+}
 
 /// A command line with its argument files taken in.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -9,34 +21,88 @@ pub struct Expanded {
     pub files: Vec<Vec<u8>>,
 }
 
-/// Takes the argument files in as rustc does: one argument a line, no nesting. None where one cannot be read.
-pub fn expand(argv: &[Vec<u8>], mut read: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> Option<Expanded> {
-    let (mut expanded, mut files) = (Vec::with_capacity(argv.len()), Vec::new());
-    for (index, argument) in argv.iter().enumerate() {
-        match argument.strip_prefix(b"@") {
-            Some(path) if index > 0 && !path.is_empty() => {
-                let text = read(path)?;
-                let text = text.strip_suffix(b"\n").unwrap_or(&text);
-                let lines = text.split(|&b| b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line).to_vec());
-                expanded.extend(lines);
-                files.push(path.to_vec());
+/// Takes the argument files in. None where one cannot be read that has to be.
+pub fn expand(argv: &[Vec<u8>], style: Style, mut read: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> Option<Expanded> {
+    let mut expanded = Expanded::default();
+    let mut pending: Vec<Vec<u8>> = argv.iter().rev().cloned().collect();
+    expanded.argv.extend(pending.pop());
+    while let Some(argument) = pending.pop() {
+        let path = argument.strip_prefix(b"@").filter(|path| !path.is_empty() && expanded.files.len() < FILES_MAX);
+        let Some(path) = path.map(<[u8]>::to_vec) else {
+            expanded.argv.push(argument);
+            continue;
+        };
+        match (read(&path), style) {
+            (Some(text), Style::Lines) => expanded.argv.extend(lines(&text)),
+            (Some(text), Style::Words) => pending.extend(words(&text).into_iter().rev()),
+            (None, Style::Lines) => return None,
+            (None, Style::Words) => {
+                expanded.argv.push(argument);
+                continue;
             }
-            _ => expanded.push(argument.clone()),
+        }
+        expanded.files.push(path);
+    }
+    Some(expanded)
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    text.split(|&b| b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line).to_vec())
+}
+
+fn words(text: &[u8]) -> Vec<Vec<u8>> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<Vec<u8>>, None);
+    let mut bytes = text.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match (byte, quote) {
+            (b'\\', _) => word.get_or_insert_default().extend(bytes.next()),
+            (b'\'' | b'"', None) => {
+                quote = Some(byte);
+                word.get_or_insert_default();
+            }
+            (_, Some(open)) if byte == open => quote = None,
+            (_, None) if byte.is_ascii_whitespace() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(byte),
         }
     }
-    Some(Expanded { argv: expanded, files })
+    words.extend(word);
+    words
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn list(words: &[&str]) -> Vec<Vec<u8>> {
+        words.iter().map(|word| word.as_bytes().to_vec()).collect()
+    }
+
     #[test]
     fn a_file_stands_for_its_lines() {
-        let argv = [b"rustc".to_vec(), b"@f".into(), b"-v".into()];
-        let Expanded { argv: expanded, files } = expand(&argv, |_| Some(b"--cfg\r\na b\n@g\n".into())).unwrap();
-        assert_eq!(expanded, [b"rustc".to_vec(), b"--cfg".into(), b"a b".into(), b"@g".into(), b"-v".into()]);
-        assert_eq!(files, [b"f".to_vec()]);
-        assert_eq!(expand(&argv, |_| None), None);
+        let argv = list(&["rustc", "@f", "-v"]);
+        let read = |_: &[u8]| Some(b"--cfg\r\na b\n@g\n".into());
+        let Expanded { argv: expanded, files } = expand(&argv, Style::Lines, read).unwrap();
+        assert_eq!(expanded, list(&["rustc", "--cfg", "a b", "@g", "-v"]));
+        assert_eq!(files, list(&["f"]));
+        assert_eq!(expand(&argv, Style::Lines, |_| None), None);
+    }
+
+    #[test]
+    fn a_file_stands_for_its_words() {
+        let read = |path: &[u8]| match path {
+            b"f" => Some(b"-DA='x y' \"q\\\"\"\n  a\\ b @g ''".to_vec()),
+            b"g" => Some(b"-c".to_vec()),
+            _ => None,
+        };
+        let expanded = expand(&list(&["gcc", "@f", "@none", "-v"]), Style::Words, read).unwrap();
+        assert_eq!(expanded.argv, list(&["gcc", "-DA=x y", "q\"", "a b", "-c", "", "@none", "-v"]));
+        assert_eq!(expanded.files, list(&["f", "g"]));
+    }
+
+    #[test]
+    fn a_file_that_names_itself_ends() {
+        let expanded = expand(&list(&["gcc", "@f"]), Style::Words, |_| Some(b"@f -c".to_vec())).unwrap();
+        assert_eq!(expanded.files.len(), FILES_MAX);
     }
 }

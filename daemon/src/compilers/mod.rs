@@ -2,14 +2,18 @@
 //! Everything that knows a family stands in its file here. Pure: argument files are read by the caller.
 
 pub mod argfile;
+pub mod cc;
+pub mod depfile;
 pub mod rustc;
 pub mod toolchain;
+pub mod zig;
 
 use std::fmt;
 
 use serde::Serialize;
 use zcache_proto::Digest;
 
+use self::argfile::{Expanded, Style, expand};
 use crate::invocation::Invocation;
 use crate::roles::Roots;
 use crate::template::Template;
@@ -20,14 +24,20 @@ use crate::template::Template;
 pub enum Bypass {
     /// Not a compiler that zcache knows.
     UnknownCompiler,
-    /// It writes for a terminal, which a replay would not do alike.
-    Terminal,
     /// `cargo fix` rewrites sources and talks to its parent.
     CargoFix,
     /// It asks for arguments in a file that cannot be read.
     ArgumentFile,
     /// It reads more source from standard input than zcache keeps.
     LargeStdin,
+    /// It links.
+    Link,
+    /// It makes or names a precompiled header, which is bound to its sources' times.
+    PrecompiledHeader,
+    /// It makes or names modules, which depend on what else is being compiled.
+    Modules,
+    /// Another cache or distributor stands before the compiler.
+    OtherWrapper,
     /// The client lives in another mount namespace, so its paths are not the daemon's.
     OtherNamespace,
 }
@@ -43,6 +53,8 @@ impl fmt::Display for Bypass {
 pub enum EnvRule {
     /// It changes no result.
     Ignore,
+    /// It changes nothing but what is printed.
+    Messages,
     /// It may name the checkout.
     ByRole,
     /// Its value is an input.
@@ -64,20 +76,32 @@ pub enum OutputRule {
 pub trait Family: fmt::Debug + Send + Sync {
     /// The name that statistics use.
     fn name(&self) -> &'static str;
-    /// Whether `module`, mapped in a process that runs `program`, belongs to the compiler rather than to the project.
-    fn owns(&self, program: &[u8], module: &[u8]) -> bool;
+    /// The arguments that the action's digest covers.
+    fn key_arguments<'a>(&self, argv: &'a [Vec<u8>]) -> Vec<&'a [u8]>;
+    /// Whether `program` is the one that reads sources and knows macros for the date.
+    fn is_compiler(&self, _program: &[u8]) -> bool {
+        false
+    }
     /// Whether `path` is the compiler's own state, neither input nor output.
     fn is_state(&self, path: &[u8]) -> bool;
     /// Whether the compiler lists `path` only to find files that it then opens.
     fn lists_for_candidates(&self, path: &[u8]) -> bool;
     /// How a variable that the compiler itself reads counts.
     fn env_rule(&self, name: &[u8]) -> EnvRule;
+    /// Variables that its programs read where no observer sees it.
+    fn unseen_env(&self) -> &'static [&'static [u8]] {
+        &[]
+    }
     /// How an output is kept.
     fn output_rule(&self, path: &[u8]) -> OutputRule;
     /// The inputs that a dependency file names, as it names them.
     fn declared_inputs(&self, path: &[u8], text: &[u8]) -> Vec<Vec<u8>>;
     /// Whether an output may hold the checkout's path where a search of its bytes cannot see it.
     fn hides_paths(&self) -> bool;
+    /// What zig tells where it is behind the command, and the outputs that the command names.
+    fn zig(&self) -> Option<(&zig::Zig, Vec<Vec<u8>>)> {
+        None
+    }
 }
 
 /// A command that may be cached.
@@ -91,28 +115,56 @@ pub struct Command {
     pub action: Digest,
     /// A few words for people.
     pub summary: String,
+    /// Argument files whose lines are in the action.
+    pub argument_files: Vec<Vec<u8>>,
 }
 
-/// Says what `invocation` is. `argv` is its command with argument files expanded.
-pub fn parse(invocation: &Invocation, argv: &[Vec<u8>]) -> Result<Command, Bypass> {
-    let (rustc, roots, summary) = rustc::parse(invocation, argv)?;
-    let action = action(invocation, &rustc.key_arguments(argv), &roots);
-    Ok(Command { family: Box::new(rustc), roots, action, summary })
+/// Says what `invocation` is. Argument files come through `read`.
+pub fn parse(invocation: &Invocation, read: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> Result<Command, Bypass> {
+    if is_rustc(&invocation.argv) {
+        let expanded = expand(&invocation.argv, Style::Lines, read).ok_or(Bypass::ArgumentFile)?;
+        let (rustc, roots, summary) = rustc::parse(invocation, &expanded.argv)?;
+        return Ok(command(invocation, Box::new(rustc), roots, summary, expanded));
+    }
+    let expanded = expand(&invocation.argv, Style::Words, read).ok_or(Bypass::ArgumentFile)?;
+    let (cc, roots, summary) = cc::parse(invocation, &expanded.argv)?;
+    // These are read again by the compiler, as inputs.
+    let expanded = Expanded { files: Vec::new(), ..expanded };
+    Ok(command(invocation, Box::new(cc), roots, summary, expanded))
 }
 
-/// Digest of all that is known before running: program, arguments by role, source on standard input, umask, which
-/// descriptors are terminals, and the processor where it matters.
+/// Whether a command is rustc's: by its name, or by its shape where a stand-in is called as rustc is.
+fn is_rustc(argv: &[Vec<u8>]) -> bool {
+    let shape = |argument: &Vec<u8>| {
+        matches!(argument.as_slice(), b"--crate-name" | b"-vV" | b"--print") || argument.starts_with(b"--print=")
+    };
+    let by_name = rustc::is_rustc(&argv[0]) || argv.get(1).is_some_and(|inner| rustc::is_rustc(inner));
+    by_name || !cc::is_driver(&argv[0]) && argv[1..].iter().any(shape)
+}
+
+fn command(
+    invocation: &Invocation,
+    family: Box<dyn Family>,
+    roots: Roots,
+    summary: String,
+    expanded: Expanded,
+) -> Command {
+    let action = action(invocation, &family.key_arguments(&expanded.argv), &roots);
+    Command { family, roots, action, summary, argument_files: expanded.files }
+}
+
+/// Digest of all that is known before running: program, arguments by role, source on standard input, umask, and the
+/// processor where it matters.
 fn action(invocation: &Invocation, arguments: &[&[u8]], roots: &Roots) -> Digest {
     let template = |bytes: &[u8]| Template::of(bytes, roots);
     let arguments: Vec<Template> = arguments.iter().map(|argument| template(argument)).collect();
     let known = (
-        "zcache action 1",
+        "zcache action 2",
         template(&invocation.program),
         arguments,
         template(&invocation.cwd),
         &invocation.stdin,
         invocation.umask,
-        invocation.terminals,
         &invocation.processor,
     );
     Digest::of(&postcard::to_stdvec(&known).expect("plain data in memory is always serialisable"))

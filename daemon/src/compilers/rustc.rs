@@ -1,13 +1,10 @@
 //! rustc, clippy-driver and chains of wrappers around them: command line, habits and outputs. The only file that
 //! knows rustc and what cargo makes of it. Pure.
 
-use super::toolchain::{file_name, is_below, is_tool, parent};
+use super::toolchain::{file_name, is_below, join, parent};
 use super::{Bypass, EnvRule, Family, OutputRule};
 use crate::invocation::Invocation;
 use crate::roles::{Role, Roots};
-
-/// Bits of `Invocation::terminals` for standard output and error.
-const OUTPUT_TERMINALS: u32 = 0b110;
 
 /// One rustc command.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -18,8 +15,6 @@ pub struct Rustc {
     crate_name: Option<Vec<u8>>,
     incremental: Option<Vec<u8>>,
     dependency_dirs: Vec<Vec<u8>>,
-    json: bool,
-    colour_given: bool,
     probe: bool,
     compressed_debug: bool,
 }
@@ -42,15 +37,13 @@ pub fn parse(invocation: &Invocation, argv: &[Vec<u8>]) -> Result<(Rustc, Roots,
     if !(named || rustc.crate_name.is_some() || rustc.probe) || arguments_missing(argv) {
         return Err(Bypass::UnknownCompiler);
     }
-    if invocation.terminals & OUTPUT_TERMINALS != 0 && !rustc.json && !rustc.colour_given {
-        return Err(Bypass::Terminal);
-    }
     let roots = rustc.roots(&invocation.cwd);
     let summary = rustc.summary(argv);
     Ok((rustc, roots, summary))
 }
 
-fn is_rustc(path: &[u8]) -> bool {
+/// Whether `path` is rustc's or a stand-in's that clippy brings.
+pub fn is_rustc(path: &[u8]) -> bool {
     matches!(file_name(path), b"rustc" | b"clippy-driver")
 }
 
@@ -113,8 +106,6 @@ impl Rustc {
             b"-o" => self.output = Some(join(cwd, value)),
             b"--target" => self.target = Some(value.to_vec()),
             b"--crate-name" => self.crate_name = Some(value.to_vec()),
-            b"--error-format" => self.json = value == b"json",
-            b"--color" => self.colour_given = value != b"auto",
             b"-vV" | b"-V" | b"--version" | b"--print" => self.probe = true,
             b"-L" => {
                 if let Some(dir) = value.strip_prefix(b"dependency=") {
@@ -130,19 +121,6 @@ impl Rustc {
             b"-Z" => self.compressed_debug |= contains(value, b"debuginfo-compression"),
             _ => {}
         }
-    }
-
-    /// The arguments that the action's digest covers: all, but that of `-C incremental=` only that it is there.
-    pub fn key_arguments<'a>(&self, argv: &'a [Vec<u8>]) -> Vec<&'a [u8]> {
-        let shorten = |argument: &'a Vec<u8>| -> &'a [u8] {
-            for prefix in [b"incremental=".as_slice(), b"-Cincremental=", b"--codegen=incremental="] {
-                if argument.starts_with(prefix) {
-                    return &argument[..prefix.len()];
-                }
-            }
-            argument
-        };
-        argv.iter().map(shorten).collect()
     }
 
     fn roots(&self, cwd: &[u8]) -> Roots {
@@ -169,8 +147,17 @@ impl Family for Rustc {
         "rustc"
     }
 
-    fn owns(&self, program: &[u8], module: &[u8]) -> bool {
-        is_tool(program) && (is_below(module, installation(program)) || is_system_library(module) || module == program)
+    fn key_arguments<'a>(&self, argv: &'a [Vec<u8>]) -> Vec<&'a [u8]> {
+        // Of an incremental directory only that it is there.
+        let shorten = |argument: &'a Vec<u8>| -> &'a [u8] {
+            for prefix in [b"incremental=".as_slice(), b"-Cincremental=", b"--codegen=incremental="] {
+                if argument.starts_with(prefix) {
+                    return &argument[..prefix.len()];
+                }
+            }
+            argument
+        };
+        argv.iter().map(shorten).collect()
     }
 
     fn is_state(&self, path: &[u8]) -> bool {
@@ -185,10 +172,10 @@ impl Family for Rustc {
 
     fn env_rule(&self, name: &[u8]) -> EnvRule {
         match name {
-            // The jobserver, where temporary files go, what a terminal can (there is none), and PATH, whose effect is
-            // seen as resolved programs.
+            // The jobserver, where temporary files go, and PATH, whose effect is seen as resolved programs.
             b"CARGO_MAKEFLAGS" | b"MAKEFLAGS" | b"MFLAGS" | b"RUST_RECURSION_COUNT" => EnvRule::Ignore,
-            b"TMPDIR" | b"TMP" | b"TEMP" | b"TERM" | b"PATH" => EnvRule::Ignore,
+            b"TMPDIR" | b"TMP" | b"TEMP" | b"PATH" => EnvRule::Ignore,
+            b"TERM" | b"COLORTERM" => EnvRule::Messages,
             b"OUT_DIR" => EnvRule::ByRole,
             _ => EnvRule::Exact,
         }
@@ -240,25 +227,8 @@ fn target_root(out_dir: &[u8], triple: Option<&[u8]>) -> Vec<u8> {
     if stem.is_some_and(|stem| stem == file_name(above)) { parent(above).to_vec() } else { above.to_vec() }
 }
 
-/// The directory that a compiler was installed to: rustc brings a linker, below `lib/rustlib`.
-fn installation(program: &[u8]) -> &[u8] {
-    match memchr::memmem::find(program, b"/lib/rustlib/") {
-        Some(at) => &program[..at],
-        None => parent(parent(program)),
-    }
-}
-
-fn is_system_library(module: &[u8]) -> bool {
-    [b"/lib/".as_slice(), b"/lib64/", b"/usr/lib/", b"/usr/lib64/"].iter().any(|dir| module.starts_with(dir))
-}
-
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     memchr::memmem::find(haystack, needle).is_some()
-}
-
-fn join(cwd: &[u8], path: &[u8]) -> Vec<u8> {
-    let path = if path.starts_with(b"/") { path.to_vec() } else { [cwd, b"/", path].concat() };
-    path.strip_suffix(b"/").filter(|rest| !rest.is_empty()).map_or(path.clone(), <[u8]>::to_vec)
 }
 
 #[cfg(test)]

@@ -6,8 +6,12 @@ const PROGRAMS: &[&[u8]] = &[
     b"ar",
     b"as",
     b"c++",
+    b"c89",
+    b"c99",
     b"cc",
     b"cc1",
+    b"cc1obj",
+    b"cc1objplus",
     b"cc1plus",
     b"clang",
     b"clang++",
@@ -34,14 +38,45 @@ const PROGRAMS: &[&[u8]] = &[
 
 /// Whether `path` is a compiler, assembler or linker: `/usr/bin/x86_64-linux-gnu-gcc-12` is.
 pub fn is_tool(path: &[u8]) -> bool {
+    PROGRAMS.contains(&plain_name(path))
+}
+
+/// A program's name without target prefix and version suffix; a name with a dash of its own, such as `rust-lld`, as it is.
+pub fn plain_name(path: &[u8]) -> &[u8] {
     let name = file_name(path);
     let unversioned = match name.iter().rposition(|&b| b == b'-') {
         Some(at) if name[at + 1..].iter().all(|b| b.is_ascii_digit() || *b == b'.') => &name[..at],
         _ => name,
     };
-    let plain = |name: &[u8]| PROGRAMS.contains(&name);
-    let last = unversioned.rsplit(|&b| b == b'-').next().unwrap_or(unversioned);
-    plain(unversioned) || plain(last)
+    if PROGRAMS.contains(&unversioned) {
+        return unversioned;
+    }
+    unversioned.rsplit(|&b| b == b'-').next().unwrap_or(unversioned)
+}
+
+/// Whether `module`, mapped in a process that runs `program`, is part of the toolchain.
+pub fn owns(program: &[u8], module: &[u8]) -> bool {
+    is_tool(program) && (is_below(module, installation(program)) || is_system_library(module) || module == program)
+}
+
+/// The directory that a compiler was installed to: rustc brings a linker below `lib/rustlib`, gcc its compilers below
+/// `lib/gcc` or `libexec/gcc`.
+fn installation(program: &[u8]) -> &[u8] {
+    let inner = [b"/lib/rustlib/".as_slice(), b"/lib/gcc/", b"/libexec/gcc/"];
+    match inner.iter().find_map(|inner| memchr::memmem::find(program, inner)) {
+        Some(at) if &program[..at] != b"/usr" => &program[..at],
+        _ => parent(parent(program)),
+    }
+}
+
+fn is_system_library(module: &[u8]) -> bool {
+    [b"/lib/".as_slice(), b"/lib64/", b"/usr/lib/", b"/usr/lib64/"].iter().any(|dir| module.starts_with(dir))
+}
+
+/// `path`, which may be relative to `cwd`, without a slash at its end.
+pub fn join(cwd: &[u8], path: &[u8]) -> Vec<u8> {
+    let path = if path.starts_with(b"/") { path.to_vec() } else { [cwd, b"/", path].concat() };
+    path.strip_suffix(b"/").filter(|rest| !rest.is_empty()).map_or(path.clone(), <[u8]>::to_vec)
 }
 
 /// The part after the last slash.
