@@ -139,7 +139,7 @@ fn a_command_finds_links_where_there_are_compilers() {
     let expected = format!("{}\n{}\n", links.join("bin/cc").display(), links.join("wrapper/sccache").display());
     assert_eq!(text(&output.stdout), expected);
     // A command that is a compiler itself is no exception.
-    let version = stdout(&mut world.command("cc").arg("--version"));
+    let version = stdout(world.command("cc").arg("--version"));
     assert_eq!(stdout(&mut world.zcache("run cc --version")), version);
     assert!(world.total("invocations") >= 1);
     assert!(links.join("bin/cc").exists() && !links.join("bin/nonexistent-clang").exists());
@@ -271,7 +271,7 @@ fn cmake_goes_through_it() {
     assert!(cached.contains(&format!("CMAKE_C_COMPILER_LAUNCHER:STRING={}", client().display())), "{cached}");
     // What cmake wrote down leads through zcache from here on.
     let before = world.total("invocations");
-    run(&mut world.command("cmake").args(["--build", "b"]));
+    run(world.command("cmake").args(["--build", "b"]));
     run(&mut world.command(world.path("b/c")));
     assert!(world.total("invocations") >= before + 2);
 }
