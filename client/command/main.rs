@@ -7,18 +7,27 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod daemon;
+mod export;
 mod failure;
 mod holder;
+mod links;
 mod report;
 mod run;
 mod service;
 mod settings;
 mod status;
 mod store;
+mod surroundings;
 mod text;
 mod unit;
 
 use failure::Failure;
+
+const RUN: &str = "\
+For example: zcache run -- cargo build --release
+             zcache run -- make
+
+Sets for the command what `zcache env` prints, and changes nothing else.";
 
 /// A compile cache that watches what compilers read instead of guessing.
 #[derive(Debug, Parser)]
@@ -30,13 +39,16 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Run a command with zcache in front of rustc, and say at its end what that saved
-    #[command(after_help = "For example: zcache run -- cargo build --release")]
+    /// Run a command with zcache in front of its compilers, and say at its end what that saved
+    #[command(after_help = RUN)]
     Run {
         /// The command and its arguments
         #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
+    /// Print the variables that put zcache in front of every compiler, for eval "$(zcache env)" in a shell
+    #[command(after_help = surroundings::help())]
+    Env,
     /// Show the daemon, the store, what zcache did and what it is doing
     Status {
         /// Print the report as JSON, whose field names are stable
@@ -70,6 +82,7 @@ enum Service {
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Run { command } => run::run(&command),
+        Verb::Env => succeeded(export::show()),
         Verb::Status { json } => succeeded(status::show(json)),
         Verb::Start => succeeded(daemon::start()),
         Verb::Stop => succeeded(daemon::stop()),

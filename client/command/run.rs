@@ -1,5 +1,5 @@
-//! Run: one command with zcache in front of rustc. The command runs whatever is wrong with zcache, and its end is this
-//! process's end.
+//! Run: one command with zcache in front of its compilers. The command runs whatever is wrong with zcache, and its end
+//! is this process's end.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -18,30 +18,27 @@ use zcache_daemon::process::{Process, ancestors};
 use zcache_daemon::server::variable;
 use zcache_proto::v1;
 
-use crate::daemon::{ANSWER, config, endpoint, program, running, started};
+use crate::daemon::{ANSWER, config, endpoint, running, started};
 use crate::failure::Failure;
+use crate::links::identity;
 use crate::report::counts;
+use crate::surroundings::{Surroundings, WRAPPER, client, note_replaced};
 use crate::text;
-
-/// Where cargo looks for what to put in front of rustc.
-const WRAPPER: &str = "RUSTC_WRAPPER";
 
 /// Signals that belong to the command.
 const PASSED_ON: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
 
 /// `zcache run`: the command's exit code, as a shell tells it.
 pub fn run(command: &[OsString]) -> Result<ExitCode, Failure> {
-    let client = program(NAME).ok_or_else(|| Failure::new(format!("{NAME} is neither beside zcache nor in PATH")))?;
-    if let Some(other) = variable(WRAPPER).filter(|other| is_foreign(other)) {
-        text::note(&format!("{} takes the place of {WRAPPER}={}", client.display(), other.display()));
-    }
+    let client = client()?;
+    let variables = surround(&client);
     let is_disabled = variable("ZCACHE_DISABLE").is_some_and(|value| !value.is_empty() && value != "0");
-    let ready = if is_disabled { Err(Failure::new("ZCACHE_DISABLE is set")) } else { prepare() };
+    let ready = if is_disabled { Err(Failure::new("ZCACHE_DISABLE is set")) } else { prepare(&client) };
     if let Err(failure) = &ready {
         text::note(&format!("running without the cache: {}", one_line(&failure.to_string())));
     }
     let [name, arguments @ ..] = command else { return Err(Failure::new("nothing to run")) };
-    let status = match supervise(Command::new(name).args(arguments).env(WRAPPER, client)) {
+    let status = match supervise(Command::new(name).args(arguments).envs(variables)) {
         Ok(status) => status,
         Err(error) => return Ok(refuse(name, &error)),
     };
@@ -61,16 +58,27 @@ fn one_line(text: &str) -> String {
     }
 }
 
-/// Whether a wrapper is one that the user would miss.
-fn is_foreign(wrapper: &OsStr) -> bool {
-    !wrapper.is_empty() && Path::new(wrapper).file_name() != Some(OsStr::new(NAME))
+/// What the command's environment has to say. Without the links rustc alone can be led through zcache.
+fn surround(client: &Path) -> Vec<(&'static str, OsString)> {
+    let variables = Surroundings::prepare(client).map(|around| around.variables()).unwrap_or_else(|failure| {
+        text::note(&format!("only rustc goes through the cache: {}", one_line(&failure.to_string())));
+        vec![(WRAPPER, client.into())]
+    });
+    note_replaced(&variables, client);
+    variables
 }
 
 /// Makes sure that a daemon is there. Inside a compile none is started: what runs there must not outlive it.
-fn prepare() -> Result<(), Failure> {
+fn prepare(client: &Path) -> Result<(), Failure> {
     config()?;
+    let client = identity(client);
+    // A client that was called through a link goes by the link's name.
+    let is_client = |process: &Process| {
+        let program = identity(Path::new(&format!("/proc/{}/exe", process.pid)));
+        process.name == NAME || program.is_some() && program == client
+    };
     let above = Process::get(std::process::id()).map(|own| ancestors(&own)).unwrap_or_default();
-    if above.iter().any(|process| process.name == NAME) {
+    if above.iter().any(is_client) {
         return Ok(running(&endpoint()).map(drop)?);
     }
     started(&endpoint()).map(drop)
@@ -157,14 +165,5 @@ mod tests {
     fn a_remark_is_one_line() {
         assert_eq!(one_line("error at line 1\n  |\n1 | x\nunknown field\n"), "error at line 1: unknown field");
         assert_eq!(one_line("plain"), "plain");
-    }
-
-    #[test]
-    fn only_a_wrapper_of_someone_else_is_worth_a_word() {
-        for (wrapper, foreign) in
-            [("", false), ("zcache-client", false), ("/a/zcache-client", false), ("sccache", true)]
-        {
-            assert_eq!(is_foreign(OsStr::new(wrapper)), foreign, "{wrapper}");
-        }
     }
 }

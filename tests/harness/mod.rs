@@ -45,17 +45,17 @@ impl World {
     /// A command in this world's environment, free of what the test runner's cargo set.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        let noise =
-            ["CARGO", "RUST", "ZCACHE", "LD_", "MAKE", "MFLAGS", "DEP_", "OUT_DIR", "TARGET", "HOST", "PROFILE"];
+        let noise = "CARGO RUST ZCACHE LD_ MAKE CMAKE_ MFLAGS DEP_ OUT_DIR TARGET HOST PROFILE";
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             let kept = ["CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"].contains(&text.as_ref());
-            if !kept && noise.iter().any(|prefix| text.starts_with(prefix)) {
+            if !kept && noise.split(' ').any(|prefix| text.starts_with(prefix)) {
                 command.env_remove(&name);
             }
         }
         command.env("ZCACHE_DIR", self.path("store")).env("XDG_RUNTIME_DIR", self.path("run"));
         command.env("XDG_CONFIG_HOME", self.path("config")).env("ZCACHE_LOG", "zcache_daemon=debug,info");
+        command.env("XDG_DATA_HOME", self.path("data"));
         command.env("CARGO_NET_OFFLINE", "true").env("CARGO_TERM_COLOR", "never");
         command.current_dir(self.dir.path()).stdin(Stdio::null());
         command

@@ -1,0 +1,188 @@
+//! Links: a directory of links to the client that are named like the compilers in PATH. Decides which names, where and
+//! how it stays whole. Knows no variables, and not what the client makes of its name.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+
+use zcache_daemon::server::variable;
+use zcache_proto::trace;
+
+use crate::daemon::config;
+use crate::failure::Failure;
+
+/// Compilers, alone or between a target and a version.
+const COMPILERS: [&str; 9] = ["cc", "c++", "gcc", "g++", "clang", "clang++", "c89", "c99", "zig"];
+/// Wrappers of compilers that have a name of their own.
+const OTHERS: [&str; 2] = ["musl-gcc", "musl-clang"];
+
+/// For PATH: it holds nothing but compilers' names.
+const BIN: &str = "bin";
+/// Apart from them, as `sccache` in PATH would be taken for sccache.
+const WRAPPER: &str = "wrapper/sccache";
+
+/// The directory. It stays: cmake and configure write the paths that they find into build directories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Links {
+    dir: PathBuf,
+}
+
+impl Links {
+    /// The links to `client` for the compilers in `path`, made or mended.
+    pub fn prepare(client: &Path, path: &[PathBuf]) -> Result<Self, Failure> {
+        let names = names(path, identity(client));
+        let known: Vec<&[u8]> =
+            names.iter().map(|name| name.as_bytes()).chain([client.as_os_str().as_bytes()]).collect();
+        let root = root()?;
+        let dir = root.join(format!("{:016x}", trace::hash(&known.join(&0))));
+        let wanted: Vec<PathBuf> = names.iter().map(|name| Path::new(BIN).join(name)).chain([WRAPPER.into()]).collect();
+        private(&root)?;
+        if !dir.exists() {
+            make(&root, &dir, &wanted, client)?;
+        }
+        mend(&dir, &wanted, client)?;
+        Ok(Self { dir })
+    }
+
+    /// What goes into PATH.
+    pub fn bin(&self) -> PathBuf {
+        self.dir.join(BIN)
+    }
+
+    /// The client under a name by which the cc crate takes cargo's wrapper for one of C compilers too.
+    pub fn wrapper(&self) -> PathBuf {
+        self.dir.join(WRAPPER)
+    }
+}
+
+/// Whether this entry of PATH holds our links, be it for compilers that have changed since.
+pub fn is_ours(entry: &Path) -> bool {
+    entry.file_name() == Some(OsStr::new(BIN))
+        && entry.parent().and_then(Path::parent).is_some_and(|above| root().is_ok_and(|root| root == above))
+}
+
+/// What tells one file from another, whatever it is called.
+pub fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+/// Whether a file is a program.
+pub fn is_program(meta: &fs::Metadata) -> bool {
+    meta.is_file() && meta.mode() & 0o111 != 0
+}
+
+/// Beside what else belongs to the user; without a home, beside the cached results.
+fn root() -> Result<PathBuf, Failure> {
+    let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")));
+    match data {
+        Some(data) => Ok(data.join("zcache/links")),
+        None => Ok(config()?.dir.join("links")),
+    }
+}
+
+/// The names of the compilers in `path`, less those that are the client itself.
+fn names(path: &[PathBuf], client: Option<(u64, u64)>) -> BTreeSet<OsString> {
+    let entries = path.iter().filter(|dir| dir.is_absolute()).flat_map(fs::read_dir).flatten().flatten();
+    let is_other = |path: &Path| {
+        fs::metadata(path).is_ok_and(|meta| is_program(&meta) && Some((meta.dev(), meta.ino())) != client)
+    };
+    let named = entries.filter(|entry| is_compiler(entry.file_name().as_bytes()));
+    named.filter(|entry| is_other(&entry.path())).map(|entry| entry.file_name()).collect()
+}
+
+/// Whether a program of this name compiles: `gcc`, `gcc-12`, `x86_64-linux-gnu-gcc-12`.
+fn is_compiler(name: &[u8]) -> bool {
+    let Ok(name) = str::from_utf8(name) else { return false };
+    let is_version = |text: &str| {
+        text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(|c| c.is_ascii_digit() || c == '.')
+    };
+    let bare = name.rsplit_once('-').filter(|(_, version)| is_version(version)).map_or(name, |(bare, _)| bare);
+    let (target, base) = bare.rsplit_once('-').map_or((None, bare), |(target, base)| (Some(target), base));
+    OTHERS.contains(&name) || COMPILERS.contains(&base) && target.is_none_or(is_target)
+}
+
+/// Whether this names a target, as `arm-none-eabi` does and the `my` of `my-cc` does not.
+fn is_target(text: &str) -> bool {
+    let is_part = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_.".contains(c));
+    text.contains('-') && text.split('-').all(is_part)
+}
+
+/// Makes the directory whole before anyone can see it. Whoever is first wins.
+fn make(root: &Path, dir: &Path, wanted: &[PathBuf], client: &Path) -> Result<(), Failure> {
+    let new = nix::unistd::mkdtemp(&root.join(".new-XXXXXX")).map_err(|error| at(root, error.into()))?;
+    let made = mend(&new, wanted, client).and_then(|()| match fs::rename(&new, dir) {
+        Err(_) if dir.exists() => Ok(()),
+        renamed => renamed.map_err(|error| at(dir, error)),
+    });
+    // It is gone where it got its name.
+    let _ = fs::remove_dir_all(&new);
+    made
+}
+
+/// Sees to it that every link is there. Nothing is written where all is well.
+fn mend(dir: &Path, wanted: &[PathBuf], client: &Path) -> Result<(), Failure> {
+    private(dir)?;
+    private(&dir.join(BIN))?;
+    for name in wanted {
+        let link = dir.join(name);
+        if let Some(parent) = link.parent().filter(|parent| !parent.ends_with(BIN)) {
+            private(parent)?;
+        }
+        if !fs::read_link(&link).is_ok_and(|leads| leads == client) {
+            replace(&link, client).map_err(|error| at(&link, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts a link in the place of whatever file is there, so that there is no moment without one.
+fn replace(link: &Path, client: &Path) -> io::Result<()> {
+    let mut new = link.as_os_str().to_owned();
+    new.push(format!(".{}", std::process::id()));
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    symlink(client, &new)?;
+    fs::rename(&new, link).inspect_err(|_| drop(fs::remove_file(&new)))
+}
+
+/// A directory of the user's that nobody else can put programs into.
+fn private(dir: &Path) -> Result<(), Failure> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| at(dir, error))?;
+    let meta = fs::symlink_metadata(dir).map_err(|error| at(dir, error))?;
+    if meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{} is not a directory that you alone can write to", dir.display())))
+}
+
+fn at(path: &Path, error: io::Error) -> Failure {
+    Failure::new(format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compilers_by_name() {
+        let compilers = "cc c++ gcc g++ clang clang++ c89 c99 zig gcc-12 clang++-14 clang-14.0.6 zig-0.13.0 musl-gcc \
+                         musl-clang x86_64-linux-gnu-gcc x86_64-linux-gnu-gcc-12 arm-none-eabi-g++ x86_64-w64-mingw32-c++";
+        for name in compilers.split_whitespace() {
+            assert!(is_compiler(name.as_bytes()), "{name}");
+        }
+        let others = "gcc-ar gcc-ar-12 gcc-nm x86_64-linux-gnu-gcc-ar-12 c++filt my-cc ccache sccache distcc clangd \
+                      clang-format-14 clang-cpp-14 clang-cl cc1 gcc- gcc-. gcc-.12 gcc-12a -gcc --gcc a--gcc -a-gcc 12 \
+                      avr-gcc a/b-c-gcc musl-gcc-12 Gcc rustc c99-gcc";
+        for name in others.split_whitespace() {
+            assert!(!is_compiler(name.as_bytes()), "{name}");
+        }
+        assert!(!is_compiler(b"") && !is_compiler(b"\xff-\xff-gcc") && !is_compiler(b"gcc-12\n"));
+    }
+}
