@@ -47,7 +47,7 @@ struct Distiller<'a> {
 impl Distiller<'_> {
     fn programs(&mut self) {
         for program in self.images.unobserved() {
-            if self.family.zig().is_some() && is_zig(program) {
+            if self.family.zig().is_some() && (is_zig(program) || is_launcher(program)) {
                 self.out.declaring.insert(program.clone());
             } else {
                 self.out.refusals.insert(Refusal::Unobserved(program.clone()));

@@ -79,8 +79,8 @@ pub fn is_zig(program: &[u8]) -> bool {
     file_name(program) == b"zig"
 }
 
-/// Whether `program` only starts zig: cargo-zigbuild, and Python for the package that brings zig. They read the clock
-/// for purposes of their own.
+/// Whether `program` only starts zig: cargo-zigbuild, often static itself, and Python for the package that brings zig.
+/// They read the clock for purposes of their own.
 pub fn is_launcher(program: &[u8]) -> bool {
     let name = file_name(program);
     name == b"cargo-zigbuild" || name.starts_with(b"python")
