@@ -67,8 +67,8 @@ impl Call {
             return managing(&name).map(Self::Manage);
         }
         let found = resolve(if wraps { &name } else { file_name(&name) })?;
-        if found.passed {
-            // Compilers look along PATH for their own name, to find what was installed with them.
+        if found.passed || !wraps {
+            // Compilers look for what was installed with them by this name, which must not lead back here.
             argv[0] = found.program.clone().into();
         }
         Ok(Self::Compile(Command { program: found.program, argv }))
