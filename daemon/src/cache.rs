@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use zcache_proto::{Digest, v1};
 
 use crate::builds::{Builds, Place};
-use crate::commit::{Compiled, Shelf};
+use crate::commit::{Compiled, Fresh, Shelf};
 use crate::compilers::{self, Bypass, Command};
 use crate::declared::{Declarations, declare};
 use crate::distill::distill;
@@ -54,6 +54,8 @@ struct Ticket {
     nested: Option<Distilled>,
     began_ns: i64,
     lead: Option<Lead>,
+    /// Sources that were new when the compile began.
+    fresh: Fresh,
     /// What a hit restores.
     restored: Restored,
 }
@@ -188,7 +190,11 @@ impl Cache {
     }
 
     fn issue(&self, asked: &Arc<Asked>, nested: Option<Distilled>, lead: Option<Lead>, restored: Restored) {
-        let ticket = Ticket { asked: Arc::clone(asked), nested, began_ns: coarse_now_ns(), lead, restored };
+        let fresh = match (&asked.command, &nested) {
+            (Ok(command), Some(_)) => self.shelf.fresh(&command.family.sources()),
+            _ => Fresh::new(),
+        };
+        let ticket = Ticket { asked: Arc::clone(asked), nested, began_ns: coarse_now_ns(), lead, fresh, restored };
         lock(&self.tickets).insert(asked.place.id, ticket);
     }
 
@@ -217,7 +223,7 @@ impl Cache {
     /// Takes a finished compile, or the news that a hit could not be used. None where the ticket is unknown.
     pub fn commit(&self, outcome: v1::Outcome) -> Option<Result<(), Refusal>> {
         let ticket = lock(&self.tickets).remove(&outcome.ticket)?;
-        let Ticket { asked, nested, began_ns, lead, .. } = ticket;
+        let Ticket { asked, nested, began_ns, lead, fresh, .. } = ticket;
         let name = compiler(&asked.command);
         let (Ok(command), Some(nested)) = (&asked.command, nested) else {
             lock(&self.stats).error(name);
@@ -233,8 +239,10 @@ impl Cache {
             seen,
             stdout: outcome.stdout,
             stderr: outcome.stderr,
+            exit_code: outcome.exit_code,
             duration_ms: outcome.duration_ms,
             began_ns,
+            fresh,
         };
         let taken = self.shelf.take(compiled);
         let refusal = taken.as_ref().err().cloned();
@@ -286,7 +294,7 @@ impl Cache {
         for file in &command.argument_files {
             seen.contents.remove(&absolute(&asked.invocation.cwd, file));
         }
-        if outcome.exit_code != 0 {
+        if outcome.exit_code != 0 && !command.family.keeps_failure() {
             seen.refusals.insert(Refusal::Failed);
         }
         if !outcome.problem.is_empty() {

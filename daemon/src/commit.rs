@@ -1,7 +1,7 @@
 //! Commit: from what a compile was seen to do to an entry of the store. First, while the client waits, the outputs
 //! are taken and the inputs' states noted; the rest, reading and hashing, happens after.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -59,11 +59,19 @@ pub struct Compiled {
     pub stdout: Vec<u8>,
     /// Standard error.
     pub stderr: Vec<u8>,
+    /// How it ended.
+    pub exit_code: i32,
     /// How long it took, milliseconds.
     pub duration_ms: u64,
     /// When it began, nanoseconds since 1970.
     pub began_ns: i64,
+    /// Sources that were new when it began.
+    pub fresh: Fresh,
 }
+
+/// Digests of files that changed so shortly before a compile began that their times do not tell whether they changed
+/// after: a configure test, or what the step before has generated.
+pub type Fresh = BTreeMap<Vec<u8>, Digest>;
 
 /// A compile whose outputs are safe in the store's `tmp/`.
 #[derive(Debug)]
@@ -91,6 +99,16 @@ enum TakenOutput {
 }
 
 impl Shelf {
+    /// Those of `sources` that are new.
+    pub fn fresh(&self, sources: &[Vec<u8>]) -> Fresh {
+        let is_new = |at: &Path| {
+            let stamp = fs::metadata(at).ok().map(|meta| Stamp::of(&meta));
+            stamp.is_some_and(|stamp| stamp.size <= SMALL && !self.inputs.is_settled(&stamp))
+        };
+        let digest = |at: &Vec<u8>| Some((at.clone(), self.inputs.digest(path(at)).ok()?.0));
+        sources.iter().filter(|at| is_new(path(at))).filter_map(digest).collect()
+    }
+
     /// Takes the outputs and notes the states of the inputs.
     pub fn take(&self, compiled: Compiled) -> Result<Taken, Refusal> {
         if let Some(refusal) = compiled.seen.refusals.first() {
@@ -120,15 +138,17 @@ impl Shelf {
                 Ok(meta) if meta.is_file() => {
                     let stamp = Stamp::of(&meta);
                     let other = reading.inode != 0 && reading.inode != stamp.ino;
-                    if other || self.inputs.settled_ns(&stamp) >= reading.time_ns as i64 {
-                        return Err(Refusal::Changed(at.clone()));
-                    }
+                    let unsettled = self.inputs.settled_ns(&stamp) >= reading.time_ns as i64;
                     let digest = match self.inputs.known(&stamp) {
                         None if stamp.size <= SMALL => {
                             self.inputs.digest(path(at)).ok().filter(|(_, now)| *now == stamp).map(|(digest, _)| digest)
                         }
                         known => known,
                     };
+                    let is_same = || digest.is_some() && compiled.fresh.get(at).copied() == digest;
+                    if other || unsettled && !is_same() {
+                        return Err(Refusal::Changed(at.clone()));
+                    }
                     states.push(Input { path: at.clone(), stamp, digest });
                 }
                 _ => return Err(Refusal::Unreadable(at.clone())),
@@ -199,7 +219,7 @@ impl Shelf {
         expectations.dedup();
         let text = |bytes: &[u8]| Template::of(bytes, &compiled.command.roots);
         let result = ActionResult {
-            exit_code: 0,
+            exit_code: compiled.exit_code,
             stdout: text(&compiled.stdout),
             stderr: text(&compiled.stderr),
             outputs: files,

@@ -119,7 +119,7 @@ impl Inputs {
 
     /// Keeps a digest, unless the file changed too shortly before.
     pub fn remember(&self, stamp: &Stamp, digest: Digest) {
-        if self.settled_ns(stamp) < coarse_now_ns() - RACY.as_nanos() as i64 {
+        if self.is_settled(stamp) {
             self.keep(stamp, digest);
             self.index.remember(&stamp.key(), digest);
         }
@@ -141,6 +141,11 @@ impl Inputs {
             recent.clear();
         }
         recent.insert(*stamp, digest);
+    }
+
+    /// Whether a change from now on would show in the file's times.
+    pub fn is_settled(&self, stamp: &Stamp) -> bool {
+        self.settled_ns(stamp) < coarse_now_ns() - RACY.as_nanos() as i64
     }
 
     /// The last time at which the content can have changed.

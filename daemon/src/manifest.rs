@@ -204,7 +204,7 @@ pub struct OutputFile {
 /// The effect of a successful compile.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ActionResult {
-    /// Always 0 today: failures run every time.
+    /// 0, except for a question about the compiler: a compile that fails runs every time.
     pub exit_code: i32,
     /// Standard output.
     pub stdout: Template,

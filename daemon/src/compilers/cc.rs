@@ -308,6 +308,14 @@ impl Family for Cc {
         self.compresses
     }
 
+    fn sources(&self) -> Vec<Vec<u8>> {
+        self.sources.iter().filter(|source| *source != b"-").map(|source| join(&self.cwd, source)).collect()
+    }
+
+    fn keeps_failure(&self) -> bool {
+        self.sources.is_empty()
+    }
+
     fn zig(&self) -> Option<(&Zig, Vec<Vec<u8>>)> {
         self.zig.as_ref().map(|zig| (zig, self.outputs()))
     }

@@ -98,6 +98,14 @@ pub trait Family: fmt::Debug + Send + Sync {
     fn declared_inputs(&self, path: &[u8], text: &[u8]) -> Vec<Vec<u8>>;
     /// Whether an output may hold the checkout's path where a search of its bytes cannot see it.
     fn hides_paths(&self) -> bool;
+    /// Source files that the command names, absolute.
+    fn sources(&self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+    /// Whether a failure is an answer like any other: to a question about the compiler rather than to a compile.
+    fn keeps_failure(&self) -> bool {
+        false
+    }
     /// What zig tells where it is behind the command, and the outputs that the command names.
     fn zig(&self) -> Option<(&zig::Zig, Vec<Vec<u8>>)> {
         None
