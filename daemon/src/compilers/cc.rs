@@ -168,7 +168,9 @@ impl Cc {
         }
         let starts = |prefixes: &[&[u8]]| prefixes.iter().any(|prefix| flag.starts_with(prefix));
         self.modules |= starts(&[b"-fmodule-", b"-fprebuilt-module"]);
-        self.compresses |= starts(&[b"-gz", b"-flto", b"-Wa,--compress-debug", b"-Wa,-gz"]);
+        let packed: &[&[u8]] =
+            &[b"-gz", b"-flto", b"-emit-llvm", b"-fembed-bitcode", b"-Wa,--compress-debug", b"-Wa,-gz"];
+        self.compresses |= starts(packed);
         for prefix in [b"-Wp,-MD,".as_slice(), b"-Wp,-MMD,"] {
             if let Some(file) = flag.strip_prefix(prefix) {
                 self.depfile = Some(join(&self.cwd, file));
