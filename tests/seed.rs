@@ -151,6 +151,39 @@ fn no_daemon_at_all() {
     assert!(world.daemons().is_empty());
 }
 
+/// The other ways by which the `cc` crate can be led here.
+#[test]
+#[ignore = "needs tests/seed/setup.sh"]
+fn the_cc_crate_is_told_of_the_wrapper() {
+    let compiler = format!("{} cc", Path::new(CLIENT).display());
+    let link = |world: &World| {
+        fs::create_dir(world.path("links")).unwrap();
+        symlink(CLIENT, world.path("links/sccache")).unwrap();
+        world.path("links/sccache").into_os_string().into_string().unwrap()
+    };
+    let known: &[(&str, &dyn Fn(&World) -> String)] =
+        &[("CC", &|_| compiler.clone()), ("CC_KNOWN_WRAPPER_CUSTOM", &|_| "zcache-client".to_owned())];
+    let fallback: &[(&str, &dyn Fn(&World) -> String)] = &[("RUSTC_WRAPPER", &link)];
+    for way in [known, fallback] {
+        let world = World::new();
+        run(Command::new("cp")
+            .args(["-r", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seed/cc")])
+            .arg(world.path("p")));
+        let variables: Vec<(&str, String)> = way.iter().map(|(name, value)| (*name, value(&world))).collect();
+        for (hits, misses) in [(0, 1), (1, 0)] {
+            let compiles = |status: &Value, counter: &str| status["by_compiler"]["cc"][counter].as_u64().unwrap_or(0);
+            world.remove("p/target");
+            let before = world.status();
+            let printed = harness::stdout(world.bare_cargo("p", "run -q").envs(variables.iter().cloned()));
+            assert_eq!(printed, "42");
+            let now = world.status();
+            let counted = ["hits", "misses"].map(|counter| compiles(&now, counter) - compiles(&before, counter));
+            assert!(counted[0] >= hits && counted[1] >= misses, "{:?}: {counted:?}", way[0].0);
+            assert!(hits == 0 || counted[1] == 0, "{:?}: {counted:?}", way[0].0);
+        }
+    }
+}
+
 /// The control: without it, a pass above might mean that the case has gone away.
 #[test]
 #[ignore = "needs tests/seed/setup.sh"]

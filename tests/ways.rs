@@ -275,3 +275,33 @@ fn cmake_goes_through_it() {
     run(&mut world.command(world.path("b/c")));
     assert!(world.total("invocations") >= before + 2);
 }
+
+#[test]
+fn links_named_like_compilers_stand_for_them() {
+    let world = World::new();
+    world.write(&[("m.c", "int main(void) { return 0; }"), ("links/.keep", "")]);
+    let machine = stdout(world.command("gcc").arg("-dumpmachine"));
+    let version = stdout(world.command("gcc").arg("-dumpversion"));
+    let names =
+        ["cc", "gcc", &format!("{machine}-gcc"), &format!("gcc-{version}"), &format!("{machine}-gcc-{version}")];
+    let path = std::env::var("PATH").unwrap();
+    let exists = |name: &&str| path.split(':').any(|dir| Path::new(dir).join(name).exists());
+    let names: Vec<&str> = names.into_iter().filter(exists).collect();
+    assert!(names.len() > 2, "{names:?}");
+    let links = format!("{}:{path}", world.path("links").display());
+    for name in names {
+        symlink(CLIENT, world.path("links").join(name)).unwrap();
+        let before = world.status();
+        // By its name along PATH, by its path, and by the client in front of either.
+        let by_path = world.path("links").join(name).display().to_string();
+        for line in [name.to_owned(), by_path.clone(), format!("{CLIENT} {name}"), format!("{CLIENT} {by_path}")] {
+            world.remove("m.o");
+            run(world
+                .command("sh")
+                .args(["-c", &format!("{line} -c m.c -o m.o && {line} m.o -o m && ./m")])
+                .env("PATH", &links));
+        }
+        let counts = world.since(&before);
+        assert!(counts.hits == 3 && counts.misses == 1 && counts.bypasses == 4, "{name}: {counts:?}\n{}", world.log());
+    }
+}

