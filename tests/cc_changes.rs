@@ -113,6 +113,35 @@ fn specs_that_change_and_appear() {
     follows(&world, &format!("gcc -Bparts/ {values}"), &[(&none, &[]), (&one, &[]), (&two, &[])]);
 }
 
+/// A plugin that says its name when it is loaded, which needs no header of the compiler.
+fn plugin_that_changes(compiler: &str, option: &str) {
+    let world = World::new();
+    let build = |name: &str| {
+        let source = format!(
+            "#include <stdio.h>\nint plugin_is_GPL_compatible;\nint plugin_init(void *a, void *b) {{ return 0; }}
+__attribute__((constructor)) static void hello(void) {{ fprintf(stderr, \"plugin {name}\\n\"); }}\n"
+        );
+        world.write(&[("p/plugin.c", &source)]);
+        world.remove("p/plugin.so");
+        let mut gcc = world.command("gcc");
+        run(gcc.args(["-shared", "-fPIC", "plugin.c", "-o", "plugin.so"]).current_dir(world.path("p")));
+    };
+    let command = format!("{compiler} '-DV=\"v\"' {option}");
+    follows(&world, &command, &[(&|| build("one"), &[]), (&|| build("two"), &[])]);
+}
+
+#[test]
+fn a_plugin_of_gcc_that_changes() {
+    plugin_that_changes("gcc", "-fplugin=./plugin.so");
+}
+
+#[test]
+#[ignore = "needs clang"]
+fn a_plugin_of_clang_that_changes() {
+    plugin_that_changes("clang", "-fplugin=./plugin.so");
+    plugin_that_changes("clang", "-Xclang -load -Xclang ./plugin.so");
+}
+
 /// Compiles something slowly and edits `h.h` meanwhile, at the moment that `cc1` has read it. The next compile is right.
 fn edited_meanwhile(name: &str, edit: &dyn Fn(&World)) {
     let world = World::new();

@@ -49,6 +49,8 @@ impl<'a> Matrix<'a> {
     /// As [`Matrix::all`], for one line. Returns what bare does.
     pub fn check(&self, expected: Expected, line: &str) -> Effect {
         let bare = self.fresh(line, false);
+        let works = !matches!(expected, Expected::Stored) || bare.code == Some(0);
+        assert!(works, "{line} is stored, yet it fails: {}", bare.stderr);
         for (round, want) in ["miss", "hit"].into_iter().zip(expected.counts()) {
             let before = self.world.status();
             let got = self.fresh(line, true);
