@@ -93,7 +93,6 @@ fn objects_of_clang() {
 }
 
 #[test]
-#[ignore = "BUG: the workspace is the build directory then, so another checkout gets no hit (link_changed)"]
 fn a_source_above_the_directory_of_the_compile() {
     for arguments in SHARED.iter().filter(|arguments| arguments.starts_with("..")) {
         assert_eq!(in_both("gcc", SOURCE, arguments).hits, 1, "{arguments}");

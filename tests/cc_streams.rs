@@ -73,7 +73,6 @@ fn sources_on_standard_input_are_not_mixed_up() {
 }
 
 #[test]
-#[ignore = "BUG: a `-` in an argument file is not seen, so the source is not part of the question: stale"]
 fn standard_input_that_an_argument_file_asks_for() {
     follows_its_source("%gcc -x c -c @dash -o out/s.o < s");
     follows_its_source("cat s | %gcc -x c -c @dash -o out/s.o");
@@ -246,14 +245,13 @@ fn warnings_of_gcc_in_every_place() {
 }
 
 #[test]
-#[ignore = "BUG: read_clock, so nothing of clang with a terminal is stored (needs clang)"]
+#[ignore = "needs clang"]
 fn warnings_of_clang_in_every_place() {
     prints_alike("%clang -Wall -c w.c -o out/w.o", STATES);
 }
 
 /// gcc takes the width of the terminal on its standard input, whatever its messages go to.
 #[test]
-#[ignore = "BUG: the terminal on standard input, whose width gcc uses, is not part of what is expected"]
 fn the_terminal_on_standard_input_counts_too() {
     prints_alike("%gcc -Wall -c w.c -o out/w.o", &[(NO_STDIN, &[]), (NARROW, &[]), (ONLY_STDERR, &[])]);
     prints_alike("%gcc -Wall -c w.c -o out/w.o", &[(NARROW, &[]), (NO_STDIN, &[]), (ONLY_STDIN, &[])]);
@@ -284,7 +282,7 @@ fn what_prints_nothing_is_served_in_every_place() {
 }
 
 #[test]
-#[ignore = "BUG: read_clock, so nothing of clang with a terminal is stored (needs clang)"]
+#[ignore = "needs clang"]
 fn what_clang_prints_nothing_for_is_served_in_every_place() {
     is_served_in_every_place("%clang -c m.c -o out/m.o");
 }
@@ -305,7 +303,6 @@ fn warnings_and_assembly_in_one_place() {
 }
 
 #[test]
-#[ignore = "BUG: what comes at one time on both streams is passed on in another order than bare's"]
 fn both_streams_in_one_place_keep_their_order() {
     keeps_its_order("%gcc -H -E m.c 2>&1");
     keeps_its_order("%gcc -H -E m.c > out/both 2>&1");

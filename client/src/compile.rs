@@ -12,14 +12,13 @@ use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
-use nix::sys::stat::fstat;
 use zcache_proto::endpoint::Endpoint;
 use zcache_proto::v1::{Miss, Outcome};
 
 use crate::command::Command;
 use crate::observe::{self, Trace};
 use crate::parent;
-use crate::terminal::stream;
+use crate::terminal::{Streams, streams};
 
 /// Longest stream that is kept, bytes.
 const STREAM_MAX: usize = 4 << 20;
@@ -54,24 +53,21 @@ pub fn compile(command: &Command, stdin: Option<File>, endpoint: &Endpoint, miss
     if let Some(stdin) = stdin {
         process.stdin(stdin);
     }
-    let (stdout, stderr) = (stream(&io::stdout())?, stream(&io::stderr())?);
-    process.stdout(stdout.given).stderr(stderr.given);
+    let Streams { stdout, stderr, from_stdout, from_stderr } = streams()?;
+    process.stdout(stdout).stderr(stderr);
     // SAFETY: the closure makes two system calls and allocates nothing.
     unsafe { process.pre_exec(die_with_parent(std::process::id())) };
     let began = Instant::now();
     let mut child = process.spawn()?;
     // The ends that the compiler got would keep its streams open.
     drop(process);
-    let mixed = relay(stdout.read, stderr.read, &mut outcome);
+    relay(from_stdout, from_stderr, &mut outcome);
     // It has started, so it must not be started again, whatever goes wrong from here on.
     let status = child.wait().unwrap_or_else(|_| std::process::exit(1));
     outcome.duration_ms = began.elapsed().as_millis() as u64;
     match status.code() {
         Some(code) => outcome.exit_code = code,
         None => outcome.problem = "the compiler was killed".to_owned(),
-    }
-    if mixed && outcome.problem.is_empty() {
-        outcome.problem = "its two streams went to one place, and their order is not known".to_owned();
     }
     if let Some(trace) = trace {
         match trace.bytes() {
@@ -124,9 +120,9 @@ fn die_with_parent(client: u32) -> impl FnMut() -> io::Result<()> + Send + Sync 
     }
 }
 
-/// Passes both streams through until they end. Says whether both had something to say at one place.
-fn relay(stdout: File, stderr: File, outcome: &mut Outcome) -> bool {
-    let (mut stdout, mut stderr) = (Some(stdout), Some(stderr));
+/// Passes the streams through until they end.
+fn relay(stdout: File, mut stderr: Option<File>, outcome: &mut Outcome) {
+    let mut stdout = Some(stdout);
     let mut buffer = vec![0; 64 << 10];
     let mut too_long = false;
     while stdout.is_some() || stderr.is_some() {
@@ -143,11 +139,6 @@ fn relay(stdout: File, stderr: File, outcome: &mut Outcome) -> bool {
     if too_long {
         outcome.problem = "it printed more than is kept".to_owned();
     }
-    let same = || {
-        let place = |fd: std::os::fd::BorrowedFd<'_>| fstat(fd).map(|s| (s.st_dev, s.st_ino)).ok();
-        place(io::stdout().as_fd()) == place(io::stderr().as_fd())
-    };
-    !outcome.stdout.is_empty() && !outcome.stderr.is_empty() && same()
 }
 
 /// Which of the streams have something, or have ended.

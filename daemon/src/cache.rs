@@ -180,7 +180,8 @@ impl Cache {
         lock(&self.stats).miss(compiler(&asked.command), reason);
         lock(&self.builds).count(asked.place.build, |build| build.misses += 1);
         self.issue(asked, Some(Distilled::default()), lead, Restored::default());
-        let zig = asked.command.as_ref().is_ok_and(|command| command.family.zig().is_some());
+        let lists = |command: &Arc<Command>| command.family.zig().is_some_and(|(zig, _)| zig.unknown().is_none());
+        let zig = asked.command.as_ref().is_ok_and(lists);
         v1::Miss {
             ticket: asked.place.id,
             parent: Some(asked.place.for_children()),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use zcache_proto::trace;
 
-use crate::compilers::toolchain::{file_name, is_below, is_tool, owns};
+use crate::compilers::toolchain::{file_name, is_below, is_terminal_library, is_tool, owns};
 use crate::compilers::zig::{is_launcher, is_zig};
 use crate::compilers::{EnvRule, Family};
 use crate::distilled::{Distilled, Reading, covers};
@@ -134,7 +134,7 @@ impl Distiller<'_> {
         let Some(image) = image else { return true };
         if own && self.family.is_compiler(&image.program) {
             // A random seed is no date.
-            return record.value == trace::TIME;
+            return record.value == trace::TIME && !image.module_at(record.caller).is_some_and(is_terminal_library);
         }
         !own && !is_tool_of(image, record)
     }

@@ -4,9 +4,6 @@ use zcache_proto::{Digest, v1};
 
 use crate::manifest::Terminal;
 
-/// Bits of the standard output and error streams.
-const STREAMS: u32 = 0b110;
-
 /// Environment variables, in the order given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Env(Vec<(Vec<u8>, Vec<u8>)>);
@@ -100,7 +97,12 @@ impl TryFrom<v1::Invocation> for Invocation {
             env: Env::new(wire.environment),
             umask: wire.umask & 0o777,
             stdin: wire.stdin,
-            terminal: Terminal { streams: wire.terminals & STREAMS, columns: wire.columns },
+            terminal: Terminal {
+                streams: wire.terminals,
+                columns: wire.columns,
+                input_columns: wire.input_columns,
+                merged: wire.merged,
+            },
             processor: wire.processor,
             pid: wire.pid,
             client: None,

@@ -35,10 +35,14 @@ pub struct Attributes {
 /// Where a compiler's messages go.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Terminal {
-    /// Bits 1 and 2: standard output, standard error is a terminal.
+    /// Bits 0, 1 and 2: standard input, output, error is a terminal.
     pub streams: u32,
-    /// Its width.
+    /// Width of the terminal that is written to.
     pub columns: u32,
+    /// Width of the terminal that is read from: gcc goes by that.
+    pub input_columns: u32,
+    /// Output and error are one place, and what was printed is kept as one stream.
+    pub merged: bool,
 }
 
 /// One observed fact. The order of the variants is the order of checking: what costs nothing first.

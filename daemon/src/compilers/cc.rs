@@ -78,6 +78,8 @@ pub struct Cc {
     compiles: bool,
     /// It makes an object or assembly, rather than text for a reader.
     makes_code: bool,
+    /// What its outputs' names end in where none is given.
+    suffix: &'static [u8],
     compresses: bool,
     precompiles: bool,
     modules: bool,
@@ -104,7 +106,7 @@ pub fn parse(invocation: &Invocation, argv: &[Vec<u8>]) -> Result<(Cc, Roots, St
             _ => return Err(Bypass::UnknownCompiler),
         };
     }
-    let zig = zig::is_behind(called).then(|| Zig::of(arguments, &invocation.cwd));
+    let zig = zig::is_behind(called).then(|| Zig::of(arguments, invocation));
     let mut cc = Cc { name: family_name(called), cwd: invocation.cwd.clone(), zig, ..Cc::default() };
     cc.read(arguments);
     let stands_in = cc.compiles && cc.names_source();
@@ -160,7 +162,8 @@ impl Cc {
 
     fn flag(&mut self, flag: &[u8]) {
         match flag {
-            b"-c" | b"-S" => (self.compiles, self.makes_code) = (true, true),
+            b"-c" => (self.compiles, self.makes_code, self.suffix) = (true, true, b".o"),
+            b"-S" => (self.compiles, self.makes_code, self.suffix) = (true, true, b".s"),
             b"-E" | b"-M" | b"-MM" | b"-fsyntax-only" => self.compiles = true,
             b"-fmodules" | b"-fmodules-ts" | b"-fcxx-modules" | b"--precompile" => self.modules = true,
             b"-emit-pch" => self.precompiles = true,
@@ -223,15 +226,37 @@ impl Cc {
         }
     }
 
-    /// Files that the command names as its outputs.
+    /// Sources as named.
+    pub fn sources(&self) -> &[Vec<u8>] {
+        &self.sources
+    }
+
+    /// Files that the command makes, where that has to be known without watching it.
     fn outputs(&self) -> Vec<Vec<u8>> {
-        let output = self.output.as_deref().filter(|output| *output != b"-").map(|output| join(&self.cwd, output));
-        output.into_iter().chain(self.depfile.clone()).collect()
+        let stem = |path: &[u8]| path[..path.len() - extension(path).len()].strip_suffix(b".").unwrap_or(path).to_vec();
+        let named = self.output.as_deref().filter(|output| *output != b"-");
+        let made: Vec<Vec<u8>> = match named {
+            Some(output) => vec![output.to_vec()],
+            None if self.output.is_some() => Vec::new(),
+            None => self.sources.iter().map(|source| [&stem(file_name(source))[..], self.suffix].concat()).collect(),
+        };
+        let depfiles = made.iter().map(|made| [&stem(made)[..], b".d"].concat());
+        let all = made.iter().cloned().chain(depfiles).map(|made| join(&self.cwd, &made));
+        all.chain(self.depfile.clone()).collect()
     }
 }
 
 /// The directory above both, where there is one worth a name.
 fn common(a: &[u8], b: &[u8]) -> Option<Vec<u8>> {
+    let mut plain: Vec<&[u8]> = Vec::new();
+    for part in b.split(|&byte| byte == b'/') {
+        match part {
+            b".." => drop(plain.pop()),
+            b"." => {}
+            _ => plain.push(part),
+        }
+    }
+    let b = &plain.join(&b'/')[..];
     let mut at = a;
     while !is_below(b, at) {
         at = parent(at);

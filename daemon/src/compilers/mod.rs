@@ -28,8 +28,8 @@ pub enum Bypass {
     CargoFix,
     /// It asks for arguments in a file that cannot be read.
     ArgumentFile,
-    /// It reads more source from standard input than zcache keeps.
-    LargeStdin,
+    /// It reads source from standard input, as only an argument file says.
+    UnreadStdin,
     /// It links.
     Link,
     /// It makes or names a precompiled header, which is bound to its sources' times.
@@ -132,13 +132,21 @@ pub fn parse(invocation: &Invocation, read: impl FnMut(&[u8]) -> Option<Vec<u8>>
     if is_rustc(&invocation.argv) {
         let expanded = expand(&invocation.argv, Style::Lines, read).ok_or(Bypass::ArgumentFile)?;
         let (rustc, roots, summary) = rustc::parse(invocation, &expanded.argv)?;
+        has_stdin(invocation, &expanded.argv)?;
         return Ok(command(invocation, Box::new(rustc), roots, summary, expanded));
     }
     let expanded = expand(&invocation.argv, Style::Words, read).ok_or(Bypass::ArgumentFile)?;
     let (cc, roots, summary) = cc::parse(invocation, &expanded.argv)?;
+    has_stdin(invocation, cc.sources())?;
     // These are read again by the compiler, as inputs.
     let expanded = Expanded { files: Vec::new(), ..expanded };
     Ok(command(invocation, Box::new(cc), roots, summary, expanded))
+}
+
+/// The client has read standard input where the command itself names it as a source.
+fn has_stdin(invocation: &Invocation, names: &[Vec<u8>]) -> Result<(), Bypass> {
+    let unread = invocation.stdin.is_none() && names.iter().any(|name| name == b"-");
+    if unread { Err(Bypass::UnreadStdin) } else { Ok(()) }
 }
 
 /// Whether a command is rustc's: by its name, or by its shape where a stand-in is called as rustc is.

@@ -73,6 +73,12 @@ fn is_system_library(module: &[u8]) -> bool {
     [b"/lib/".as_slice(), b"/lib64/", b"/usr/lib/", b"/usr/lib64/"].iter().any(|dir| module.starts_with(dir))
 }
 
+/// Whether `module` is the library by which programs ask what a terminal can do. It measures time.
+pub fn is_terminal_library(module: &[u8]) -> bool {
+    let name = file_name(module);
+    name.starts_with(b"libtinfo") || name.starts_with(b"libncurses")
+}
+
 /// `path`, which may be relative to `cwd`, without a slash at its end.
 pub fn join(cwd: &[u8], path: &[u8]) -> Vec<u8> {
     let path = if path.starts_with(b"/") { path.to_vec() } else { [cwd, b"/", path].concat() };

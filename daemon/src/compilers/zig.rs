@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 
 use super::toolchain::{file_name, is_below, join, parent};
+use crate::invocation::Invocation;
 
 /// Options that change what is made of the sources and read no file besides: a prefix each.
 const HARMLESS: &[&[u8]] = &[
-    b"-D", b"-E", b"-MD", b"-MMD", b"-MP", b"-O", b"-S", b"-U", b"-W", b"-ansi", b"-c", b"-f", b"-g", b"-m", b"-n",
-    b"-p", b"-std=", b"-w",
+    b"-D", b"-E", b"-MD", b"-MP", b"-O", b"-S", b"-U", b"-W", b"-ansi", b"-c", b"-f", b"-g", b"-m", b"-n", b"-p",
+    b"-std=", b"-w",
 ];
 
 /// Those among them that read or write more than is listed, or hand arguments on.
@@ -43,6 +44,10 @@ const HARMFUL: &[&[u8]] = &[
     b"-pg",
     b"-save",
 ];
+
+/// Variables that name directories of headers.
+const PATHS: &[&[u8]] =
+    &[b"CPATH", b"C_INCLUDE_PATH", b"CPLUS_INCLUDE_PATH", b"OBJC_INCLUDE_PATH", b"OBJCPLUS_INCLUDE_PATH"];
 
 /// Where headers are without being asked for.
 const SYSTEM: &[&[u8]] = &[b"/usr/local/include", b"/usr/include"];
@@ -98,8 +103,11 @@ pub fn variables(list: &[u8], cache: &[u8]) -> Vec<Vec<u8>> {
 
 impl Zig {
     /// Reads the arguments that follow `cc`.
-    pub fn of(arguments: &[Vec<u8>], cwd: &[u8]) -> Self {
-        let mut zig = Self { cwd: cwd.to_vec(), native: true, ..Self::default() };
+    pub fn of(arguments: &[Vec<u8>], invocation: &Invocation) -> Self {
+        let cwd = &invocation.cwd;
+        let named = PATHS.iter().filter_map(|name| invocation.env.get(name));
+        let dirs = named.flat_map(|list| list.split(|&b| b == b':')).map(|dir| join(cwd, dir)).collect();
+        let mut zig = Self { cwd: cwd.clone(), dirs, native: true, ..Self::default() };
         let mut rest = arguments.iter().map(Vec::as_slice);
         while let Some(argument) = rest.next() {
             if argument.starts_with(b"-") && argument != b"-" {
@@ -134,7 +142,8 @@ impl Zig {
         }
     }
 
-    /// The first argument that may do more than zig tells.
+    /// The first argument that may do more than zig tells, or of which the list of headers would change the effect: that
+    /// of `-MMD` would name them all.
     pub fn unknown(&self) -> Option<&[u8]> {
         self.unknown.as_deref()
     }
@@ -195,7 +204,7 @@ mod tests {
 
     fn zig(command: &str) -> Zig {
         let arguments: Vec<Vec<u8>> = command.split(' ').map(|word| word.as_bytes().to_vec()).collect();
-        Zig::of(&arguments, b"/w")
+        Zig::of(&arguments, &Invocation { cwd: b"/w".into(), ..Invocation::default() })
     }
 
     fn paths(list: &[&str]) -> BTreeSet<Vec<u8>> {
