@@ -25,7 +25,9 @@ fn tools() -> PathBuf {
 /// A world with the project in it.
 fn world() -> World {
     let world = World::new();
-    run(Command::new("cp").args(["-r", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seed/project")]).arg(world.path("p")));
+    run(Command::new("cp")
+        .args(["-r", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seed/project")])
+        .arg(world.path("p")));
     world
 }
 
