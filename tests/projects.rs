@@ -196,7 +196,8 @@ fn warm(world: &World, project: &Project) -> Said {
     let trace = fs::read_to_string(trace).unwrap();
     assert!(trace.matches("execve(").count() as u64 >= compiles, "nothing was traced");
     // What comes through a pipe is a question about the compiler, which a makefile asks.
-    let is_compiler = |line: &&str| line.contains("/cc1") && !line.contains("\"-\"");
+    let is_compiler =
+        |line: &&str| ["/cc1\"", "/cc1plus\""].iter().any(|c| line.contains(c)) && !line.contains("\"-\"");
     let started: Vec<_> = trace.lines().filter(is_compiler).collect();
     assert!(started.is_empty(), "{started:?}");
     bare(world, project.done);
