@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::time::{Duration, SystemTime};
 
 use fixture::{Compile, State, reasons, settle};
-use harness::{CLIENT, World, files, run, stdout};
+use harness::{CLIENT, Counts, World, files, run, stdout};
 
 const PROGRAM: &str = "int puts(const char *);\nint main(void) { puts(V); return 0; }\n";
 
@@ -271,4 +271,21 @@ fn a_precompiled_header_in_use_is_right() {
             assert_eq!(answer(true), want, "{precompiled}: {}\n{}", reasons(&world), world.log());
         }
     }
+}
+
+/// A configure script writes one file anew for each of its questions, and asks at once.
+#[test]
+fn one_source_with_many_contents_one_after_the_other() {
+    let world = World::new();
+    let line = format!(
+        "for i in $(seq 40); do echo \"int h$i;\" > conftest.c; rm -f conftest.o; {CLIENT} gcc -c conftest.c || exit 1; \
+         nm conftest.o | grep -q \"h$i$\" || exit 2; done"
+    );
+    let ask = || {
+        let before = world.status();
+        run(world.command("sh").args(["-c", &line]));
+        world.since(&before)
+    };
+    assert_eq!(ask(), Counts { hits: 0, misses: 40, bypasses: 0 });
+    assert_eq!(ask(), Counts { hits: 40, misses: 0, bypasses: 0 }, "{}", reasons(&world));
 }

@@ -24,7 +24,7 @@ const FILES: &[(&str, &str)] = &[
 const STORED: &[&str] = &[
     "cc -c m.c -o out/m.o",
     "cc -c m.c -o out/m.o -MD -MF out/m.d",
-    "cc -c uses.c -Iinc -o out/u.o -MMD -MF out/u.d -MT tgt -MP",
+    "cc -c uses.c -Iinc -o out/u.o -MD -MF out/u.d -MT tgt -MP",
     "cc -target aarch64-linux-gnu -c m.c -o out/m.o",
     "cc -target x86_64-linux-musl -O2 -c m.c -o out/m.o -MD -MF out/m.d",
     "cc -g -c m.c -o out/m.o",
@@ -78,7 +78,7 @@ fn depfiles_without_system_headers_are_right_and_not_kept() {
     let lines = &[
         "cc -c m.c -o out/m.o -MMD -MF out/m.d",
         "cc -c h.c -o h.o -MMD",
-        "cc -c uses.c -Iinc -o out/u.o -MD -MF out/u.d -MT tgt -MP",
+        "cc -c uses.c -Iinc -o out/u.o -MMD -MF out/u.d -MT tgt -MP",
     ];
     asked(lines, Expected::Refused("unwatched_program_tells_too_little"));
 }

@@ -99,7 +99,8 @@ impl Cache {
         let program = fs::metadata(format!("/proc/{pid}/exe")).ok();
         let invocation = Invocation { client: program.map(|meta| (meta.dev(), meta.ino())), ..invocation };
         let command = match shares_files(pid) {
-            true => compilers::parse(&invocation, |file| argument_file(&invocation.cwd, file)).map(Arc::new),
+            true => compilers::parse(&invocation, |file| argument_file(&invocation.cwd, file))
+                .map(|command| Arc::new(self.with_sources(command))),
             false => Err(Bypass::OtherNamespace),
         };
         let text = |argument: &Vec<u8>| String::from_utf8_lossy(argument).into_owned();
@@ -115,6 +116,17 @@ impl Cache {
         };
         lock(&self.stats).invocation(compiler(&command), place.depth);
         Ok(Asked { place, client, invocation: Arc::new(invocation), command })
+    }
+
+    /// What the sources hold is part of the question: a configure script asks thousands with one command line.
+    fn with_sources(&self, command: Command) -> Command {
+        let digest = |at: &Vec<u8>| self.shelf.inputs.digest(path(at)).ok().map(|(digest, _)| digest.0);
+        let sources: Vec<_> = command.family.sources().iter().map(digest).collect();
+        if sources.is_empty() {
+            return command;
+        }
+        let known = postcard::to_stdvec(&(command.action, sources)).unwrap_or_default();
+        Command { action: Digest::of(&known), ..command }
     }
 
     /// The result of an action, if one holds now; else why not.

@@ -88,6 +88,8 @@ struct Input {
     stamp: Stamp,
     /// Known already, or read at once: sources may be edited as soon as the build is over.
     digest: Option<Digest>,
+    /// What it names, where it is a source and was read at once.
+    marks: Option<Marks>,
 }
 
 #[derive(Debug)]
@@ -149,7 +151,9 @@ impl Shelf {
                     if other || unsettled && !is_same() {
                         return Err(Refusal::Changed(at.clone()));
                     }
-                    states.push(Input { path: at.clone(), stamp, digest });
+                    let small = digest.filter(|_| stamp.size <= SMALL && compiled.seen.sources.contains(at));
+                    let marks = small.and_then(|digest| self.sources.marks(path(at), digest).ok());
+                    states.push(Input { path: at.clone(), stamp, digest, marks });
                 }
                 _ => return Err(Refusal::Unreadable(at.clone())),
             }
@@ -244,7 +248,8 @@ impl Shelf {
             let (at, digest) = (&input.path, self.digest(input)?);
             environment |= seen.plugins.contains(at) && self.plugins.reads_environment(path(at), digest);
             if seen.sources.contains(at) {
-                let marks = self.sources.marks(path(at), digest).map_err(|_| Refusal::Changed(at.clone()))?;
+                let marks = input.marks.map_or_else(|| self.sources.marks(path(at), digest), Ok);
+                let marks = marks.map_err(|_| Refusal::Changed(at.clone()))?;
                 all.extend(marked(at, marks, compiled)?);
             }
             all.push(Expectation::Content(by(at), digest));
