@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use zcache_proto::{Digest, v1};
 
 use crate::builds::{Builds, Place};
-use crate::commit::{Compiled, Fresh, Shelf};
+use crate::commit::Shelf;
+use crate::compiled::{Compiled, Fresh};
 use crate::compilers::{self, Bypass, Command};
 use crate::declared::{Declarations, declare};
 use crate::distill::distill;

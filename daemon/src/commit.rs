@@ -1,28 +1,23 @@
 //! Commit: from what a compile was seen to do to an entry of the store. First, while the client waits, the outputs
 //! are taken and the inputs' states noted; the rest, reading and hashing, happens after.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
-use zcache_proto::Digest;
-
 use crate::cas::{Held, Scanned};
-use crate::compilers::toolchain::file_name;
-use crate::compilers::zig::Zig;
-use crate::compilers::{Command, OutputRule};
-use crate::distilled::Distilled;
-use crate::facts::{attributes, library, listing, which};
+use crate::compiled::{Compiled, Fresh, Input};
+use crate::compilers::OutputRule;
+use crate::expect::{Knowledge, expectations};
 use crate::inputs::{Inputs, Stamp, path};
-use crate::invocation::Invocation;
-use crate::manifest::{ActionResult, Entry, Expectation, OutputContent, OutputFile, by_role};
+use crate::manifest::{ActionResult, Entry, Expectation, OutputContent, OutputFile};
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
 use crate::roles::Role;
-use crate::sources::{Marks, Sources};
+use crate::sources::Sources;
 use crate::store::Store;
 use crate::template::{Template, names_root};
 
@@ -46,50 +41,12 @@ pub struct Shelf {
     pub linking: RwLock<()>,
 }
 
-/// A finished compile.
-#[derive(Debug)]
-pub struct Compiled {
-    /// What it was called with.
-    pub invocation: std::sync::Arc<Invocation>,
-    /// What that means.
-    pub command: std::sync::Arc<Command>,
-    /// What it did, its nested compiles' doings folded in.
-    pub seen: Distilled,
-    /// Standard output.
-    pub stdout: Vec<u8>,
-    /// Standard error.
-    pub stderr: Vec<u8>,
-    /// How it ended.
-    pub exit_code: i32,
-    /// How long it took, milliseconds.
-    pub duration_ms: u64,
-    /// When it began, nanoseconds since 1970.
-    pub began_ns: i64,
-    /// Sources that were new when it began.
-    pub fresh: Fresh,
-}
-
-/// Digests of files that changed so shortly before a compile began that their times do not tell whether they changed
-/// after: a configure test, or what the step before has generated.
-pub type Fresh = BTreeMap<Vec<u8>, Digest>;
-
 /// A compile whose outputs are safe in the store's `tmp/`.
 #[derive(Debug)]
 pub struct Taken {
     compiled: Compiled,
     inputs: Vec<Input>,
     outputs: Vec<(Vec<u8>, u32, TakenOutput)>,
-}
-
-/// An input in the state that the compiler read.
-#[derive(Debug)]
-struct Input {
-    path: Vec<u8>,
-    stamp: Stamp,
-    /// Known already, or read at once: sources may be edited as soon as the build is over.
-    digest: Option<Digest>,
-    /// What it names, where it is a source and was read at once.
-    marks: Option<Marks>,
 }
 
 #[derive(Debug)]
@@ -211,7 +168,8 @@ impl Shelf {
     /// Reads and hashes all, and writes the entry.
     pub fn put(&self, taken: Taken) -> Result<(), Refusal> {
         let Taken { compiled, inputs, outputs } = taken;
-        let mut expectations = self.expectations(&compiled, &inputs)?;
+        let knows = Knowledge { inputs: &self.inputs, plugins: &self.plugins, sources: &self.sources };
+        let mut expectations = expectations(&compiled, &inputs, &knows)?;
         let (files, named) = self.adopt(outputs, &compiled)?;
         let pinned = compiled.seen.asks_cwd || compiled.command.family.hides_paths();
         for (role, root) in compiled.command.roots.iter() {
@@ -235,84 +193,6 @@ impl Shelf {
         self.store.index.put_manifest(action, &manifest).map_err(|error| Refusal::Store(error.to_string()))?;
         self.store.evict();
         Ok(())
-    }
-
-    fn expectations(&self, compiled: &Compiled, inputs: &[Input]) -> Result<Vec<Expectation>, Refusal> {
-        let Compiled { seen, invocation, command, .. } = compiled;
-        let by = |at: &[u8]| command.roots.role_of(at);
-        let digest_of = |name: &[u8]| invocation.env.get(name).map(Digest::of);
-        let variable = |name: &Vec<u8>| Expectation::Env(name.clone(), digest_of(name));
-        let mut all = Vec::new();
-        let mut environment = seen.environment;
-        for input in inputs {
-            let (at, digest) = (&input.path, self.digest(input)?);
-            environment |= seen.plugins.contains(at) && self.plugins.reads_environment(path(at), digest);
-            if seen.sources.contains(at) {
-                let marks = input.marks.map_or_else(|| self.sources.marks(path(at), digest), Ok);
-                let marks = marks.map_err(|_| Refusal::Changed(at.clone()))?;
-                all.extend(marked(at, marks, compiled)?);
-            }
-            all.push(Expectation::Content(by(at), digest));
-        }
-        if !compiled.stdout.is_empty() || !compiled.stderr.is_empty() {
-            all.push(Expectation::Terminal(invocation.terminal));
-            all.extend(seen.env_shown.iter().map(variable));
-        }
-        for (at, time) in &seen.listings {
-            let changed = || Refusal::Changed(at.clone());
-            let meta = fs::metadata(path(at)).map_err(|_| changed())?;
-            if Stamp::of(&meta).mtime_ns >= *time as i64 {
-                return Err(changed());
-            }
-            all.push(Expectation::Listing(by(at), listing(at).map_err(|_| changed())?));
-        }
-        for program in &seen.programs {
-            // gcc looks along PATH for its assembler and linker: one that appears there would be taken.
-            let name = file_name(program);
-            if which(name, invocation).as_ref() == Some(program) {
-                all.push(Expectation::Which(name.to_vec(), Some(by(program))));
-            }
-        }
-        for (name, found) in &seen.names {
-            let now = which(name, invocation);
-            let is_client =
-                || found.as_ref().and_then(|at| identity(path(at))).is_some_and(|id| invocation.client == Some(id));
-            all.push(if now == *found || is_client() {
-                Expectation::Which(name.clone(), now.as_deref().map(by))
-            } else {
-                // It was searched along another PATH than the build's, which follows from the build's.
-                Expectation::Env(b"PATH".to_vec(), digest_of(b"PATH"))
-            });
-        }
-        for name in seen.libraries.keys() {
-            let found = library(name, invocation);
-            all.push(Expectation::Library(name.clone(), found.as_deref().map(by)));
-        }
-        let attributes = |at: &Vec<u8>| Some(Expectation::Attributes(by(at), attributes(at)?));
-        all.extend(seen.attributes.iter().filter_map(attributes));
-        all.extend(seen.absent.iter().chain(&seen.absent_before).map(|at| Expectation::Absent(by(at))));
-        all.extend(seen.exists.iter().map(|(at, kind)| Expectation::Exists(by(at), *kind)));
-        all.extend(seen.links.iter().map(|(at, target)| Expectation::Link(by(at), by(target))));
-        all.extend(seen.env.iter().map(variable));
-        all.extend(seen.env_by_role.iter().map(|name| {
-            let value = invocation.env.get(name).map(|value| by_role(value, &command.roots));
-            Expectation::EnvByRole(name.clone(), value)
-        }));
-        if environment {
-            all.push(Expectation::Environment(invocation.env.digest()));
-        }
-        Ok(all)
-    }
-
-    fn digest(&self, input: &Input) -> Result<Digest, Refusal> {
-        if let Some(digest) = input.digest {
-            return Ok(digest);
-        }
-        let changed = || Refusal::Changed(input.path.clone());
-        let (digest, now) = self.inputs.digest(path(&input.path)).map_err(|_| changed())?;
-        // Our own links may have been noted meanwhile, which settles a file earlier than it seemed.
-        let same = now == input.stamp || self.inputs.settled_ns(&now) <= self.inputs.settled_ns(&input.stamp);
-        if same { Ok(digest) } else { Err(changed()) }
     }
 
     /// Makes the outputs blobs. Also says which roots their bytes name.
@@ -362,20 +242,6 @@ impl Shelf {
         }
         Ok(())
     }
-}
-
-/// What follows from the words of a source.
-fn marked(at: &[u8], marks: Marks, compiled: &Compiled) -> Result<Option<Expectation>, Refusal> {
-    const EPOCH: &[u8] = b"SOURCE_DATE_EPOCH";
-    let epoch = compiled.invocation.env.get(EPOCH);
-    if marks.timestamp || marks.date && epoch.is_none() {
-        return Err(Refusal::TimeMacro(at.to_vec()));
-    }
-    let declaring = &compiled.seen.declaring;
-    if marks.probes && !declaring.is_empty() && !declaring.iter().any(|zig| Zig::brings(zig, at)) {
-        return Err(Refusal::Undeclarable(at.to_vec()));
-    }
-    Ok(marks.date.then(|| Expectation::Env(EPOCH.to_vec(), epoch.map(Digest::of))))
 }
 
 fn identity(at: &Path) -> Option<(u64, u64)> {

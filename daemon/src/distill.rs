@@ -13,6 +13,7 @@ use crate::images::{Image, Images};
 use crate::invocation::{Env, Invocation};
 use crate::manifest::Kind;
 use crate::observation::Record;
+use crate::paths::{is_harmless, is_kernels, is_stream, tidy};
 use crate::refusal::Refusal;
 
 const ENOENT: u32 = 2;
@@ -101,12 +102,7 @@ impl Distiller<'_> {
             }
             trace::START => self.read(path, record),
             trace::MODULE => self.module(path, record, image),
-            trace::READ => {
-                if own && record.errno == 0 && image.is_some_and(|image| self.family.is_compiler(&image.program)) {
-                    self.out.sources.insert(path.clone());
-                }
-                self.opened(path, record, own, image);
-            }
+            trace::READ => self.opened(path, record, own, image),
             trace::WRITE => self.written(path, record, own),
             trace::STAT => self.stat(path, record, own),
             trace::LIST => self.listed(path, record, own || launches),
@@ -164,6 +160,9 @@ impl Distiller<'_> {
     }
 
     fn opened(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool, reader: Option<&Image>) {
+        if own && record.errno == 0 && reader.is_some_and(|image| self.family.is_compiler(&image.program)) {
+            self.out.sources.insert(path.clone());
+        }
         if record.errno != 0 {
             self.missed(path, record.errno, own);
         } else if is_kernels(&path) {
@@ -177,23 +176,7 @@ impl Distiller<'_> {
 
     /// Files of the kernel say something new each time; a compiler reads them for its own purposes only.
     fn kernels(&mut self, path: Vec<u8>, own: bool, reader: Option<&Image>) {
-        const HARMLESS: &[&[u8]] = &[
-            b"/dev/null",
-            b"/dev/zero",
-            b"/dev/full",
-            b"/dev/tty",
-            b"/dev/urandom",
-            b"/dev/random",
-            b"/proc/cpuinfo",
-            b"/proc/filesystems",
-            b"/proc/meminfo",
-            b"/sys/devices/system/cpu/online",
-        ];
-        let harmless = HARMLESS.contains(&path.as_slice())
-            || is_below(&path, b"/proc/self")
-            || is_below(&path, b"/dev/fd")
-            || is_below(&path, b"/sys/fs/cgroup");
-        if self.is_source(&path, reader) || !own && !harmless {
+        if self.is_source(&path, reader) || !own && !is_harmless(&path) {
             self.out.refusals.insert(Refusal::KernelFile(path));
         }
     }
@@ -409,30 +392,10 @@ fn is_rust_compiler(program: &[u8]) -> bool {
     matches!(file_name(program), b"rustc" | b"clippy-driver")
 }
 
-/// Whether a file is something that a process was given open.
-fn is_stream(path: &[u8]) -> bool {
-    let name = path.strip_prefix(b"/proc/").and_then(|rest| rest.splitn(2, |&b| b == b'/').nth(1));
-    path == b"/dev/stdin" || is_below(path, b"/dev/fd") || name.is_some_and(|name| is_below(name, b"fd"))
-}
-
-fn is_kernels(path: &[u8]) -> bool {
-    [b"/proc".as_slice(), b"/sys", b"/dev"].iter().any(|root| is_below(path, root))
-}
-
 /// Whether a record that names a path could not name it from the root.
 fn is_relative(record: &Record<'_>) -> bool {
     let names_path = !matches!(record.kind, trace::GETENV | trace::EXIT | trace::EXEMPT | trace::CLOCK | trace::SOCKET);
     names_path && record.a.first().is_some_and(|&first| first != b'/')
-}
-
-/// Without `//` and `/./`, which name the same thing; `..` stays, since a link may stand before it.
-fn tidy(path: &[u8]) -> Vec<u8> {
-    let mut tidy = Vec::with_capacity(path.len());
-    for component in path.split(|&b| b == b'/').filter(|component| !component.is_empty() && *component != b".") {
-        tidy.push(b'/');
-        tidy.extend_from_slice(component);
-    }
-    if tidy.is_empty() { b"/".to_vec() } else { tidy }
 }
 
 #[cfg(test)]

@@ -1,0 +1,165 @@
+//! Expect: what has to hold for a compile's result to be right again, from what it was seen to read and ask. Looks at the
+//! disk for what an observation does not tell: contents, listings, and where names lead.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use zcache_proto::Digest;
+
+use crate::compiled::{Compiled, Input};
+use crate::compilers::toolchain::file_name;
+use crate::compilers::zig::Zig;
+use crate::facts::{attributes, library, listing, which};
+use crate::inputs::{Inputs, Stamp, path};
+use crate::manifest::{Expectation, by_role};
+use crate::plugins::Plugins;
+use crate::refusal::Refusal;
+use crate::roles::RolePath;
+use crate::sources::{Marks, Sources};
+
+/// What is known of files.
+#[derive(Debug)]
+pub struct Knowledge<'a> {
+    /// Digests.
+    pub inputs: &'a Inputs,
+    /// What loaded objects import.
+    pub plugins: &'a Plugins,
+    /// What sources name.
+    pub sources: &'a Sources,
+}
+
+/// All that has to hold, in no order.
+pub fn expectations(compiled: &Compiled, inputs: &[Input], knows: &Knowledge<'_>) -> Result<Vec<Expectation>, Refusal> {
+    let mut all = Expectations { compiled, all: Vec::new() };
+    all.contents(inputs, knows)?;
+    all.listings()?;
+    all.names();
+    all.variables();
+    all.paths();
+    Ok(all.all)
+}
+
+struct Expectations<'a> {
+    compiled: &'a Compiled,
+    all: Vec<Expectation>,
+}
+
+impl Expectations<'_> {
+    fn by(&self, at: &[u8]) -> RolePath {
+        self.compiled.command.roots.role_of(at)
+    }
+
+    fn variable(&self, name: &[u8]) -> Expectation {
+        Expectation::Env(name.to_vec(), self.compiled.invocation.env.get(name).map(Digest::of))
+    }
+
+    fn contents(&mut self, inputs: &[Input], knows: &Knowledge<'_>) -> Result<(), Refusal> {
+        let seen = &self.compiled.seen;
+        let mut environment = seen.environment;
+        for input in inputs {
+            let (at, digest) = (&input.path, digest(input, knows.inputs)?);
+            environment |= seen.plugins.contains(at) && knows.plugins.reads_environment(path(at), digest);
+            if seen.sources.contains(at) {
+                let marks = input.marks.map_or_else(|| knows.sources.marks(path(at), digest), Ok);
+                let marks = marks.map_err(|_| Refusal::Changed(at.clone()))?;
+                self.words(at, marks)?;
+            }
+            self.all.push(Expectation::Content(self.by(at), digest));
+        }
+        if environment {
+            self.all.push(Expectation::Environment(self.compiled.invocation.env.digest()));
+        }
+        Ok(())
+    }
+
+    /// What follows from the words of a source.
+    fn words(&mut self, at: &[u8], marks: Marks) -> Result<(), Refusal> {
+        const EPOCH: &[u8] = b"SOURCE_DATE_EPOCH";
+        let is_held = self.compiled.invocation.env.get(EPOCH).is_some();
+        if marks.timestamp || marks.date && !is_held {
+            return Err(Refusal::TimeMacro(at.to_vec()));
+        }
+        let declaring = &self.compiled.seen.declaring;
+        if marks.probes && !declaring.is_empty() && !declaring.iter().any(|zig| Zig::brings(zig, at)) {
+            return Err(Refusal::Undeclarable(at.to_vec()));
+        }
+        if marks.date {
+            self.all.push(self.variable(EPOCH));
+        }
+        Ok(())
+    }
+
+    fn listings(&mut self) -> Result<(), Refusal> {
+        for (at, time) in &self.compiled.seen.listings {
+            let changed = || Refusal::Changed(at.clone());
+            let meta = fs::metadata(path(at)).map_err(|_| changed())?;
+            if Stamp::of(&meta).mtime_ns >= *time as i64 {
+                return Err(changed());
+            }
+            let now = listing(at).map_err(|_| changed())?;
+            self.all.push(Expectation::Listing(self.by(at), now));
+        }
+        Ok(())
+    }
+
+    fn names(&mut self) {
+        let Compiled { seen, invocation, .. } = self.compiled;
+        for program in &seen.programs {
+            // gcc looks along PATH for its assembler and linker: one that appears there would be taken.
+            let name = file_name(program);
+            if which(name, invocation).as_ref() == Some(program) {
+                self.all.push(Expectation::Which(name.to_vec(), Some(self.by(program))));
+            }
+        }
+        let identity = |at: &Vec<u8>| fs::metadata(path(at)).ok().map(|meta| (meta.dev(), meta.ino()));
+        for (name, found) in &seen.names {
+            let now = which(name, invocation);
+            let is_client = || invocation.client.is_some() && found.as_ref().and_then(identity) == invocation.client;
+            self.all.push(if now == *found || is_client() {
+                Expectation::Which(name.clone(), now.as_deref().map(|at| self.by(at)))
+            } else {
+                // It was searched along another PATH than the build's, which follows from the build's.
+                self.variable(b"PATH")
+            });
+        }
+        for name in seen.libraries.keys() {
+            let found = library(name, invocation);
+            self.all.push(Expectation::Library(name.clone(), found.as_deref().map(|at| self.by(at))));
+        }
+    }
+
+    fn variables(&mut self) {
+        let Compiled { seen, invocation, command, .. } = self.compiled;
+        if !self.compiled.stdout.is_empty() || !self.compiled.stderr.is_empty() {
+            self.all.push(Expectation::Terminal(invocation.terminal));
+            self.all.extend(seen.env_shown.iter().map(|name| self.variable(name)).collect::<Vec<_>>());
+        }
+        self.all.extend(seen.env.iter().map(|name| self.variable(name)).collect::<Vec<_>>());
+        self.all.extend(seen.env_by_role.iter().map(|name| {
+            let value = invocation.env.get(name).map(|value| by_role(value, &command.roots));
+            Expectation::EnvByRole(name.clone(), value)
+        }));
+    }
+
+    fn paths(&mut self) {
+        let Compiled { seen, command, .. } = self.compiled;
+        let by = |at: &[u8]| command.roots.role_of(at);
+        let attributes = |at: &Vec<u8>| Some(Expectation::Attributes(by(at), attributes(at)?));
+        self.all.extend(seen.attributes.iter().filter_map(attributes));
+        self.all.extend(seen.absent.iter().chain(&seen.absent_before).map(|at| Expectation::Absent(by(at))));
+        self.all.extend(seen.exists.iter().map(|(at, kind)| Expectation::Exists(by(at), *kind)));
+        self.all.extend(seen.links.iter().map(|(at, target)| Expectation::Link(by(at), by(target))));
+    }
+}
+
+/// The digest of what the compiler read.
+fn digest(input: &Input, inputs: &Inputs) -> Result<Digest, Refusal> {
+    if let Some(digest) = input.digest {
+        return Ok(digest);
+    }
+    let changed = || Refusal::Changed(input.path.clone());
+    let (digest, now) = inputs.digest(path(&input.path)).map_err(|_| changed())?;
+    // Our own links may have been noted meanwhile, which settles a file earlier than it seemed.
+    let same = now == input.stamp || inputs.settled_ns(&now) <= inputs.settled_ns(&input.stamp);
+    if same { Ok(digest) } else { Err(changed()) }
+}
