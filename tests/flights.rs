@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 /// A crate that compiles for two seconds, in two checkouts.
 fn slow() -> World {
     let world = World::new();
-    let body = "std::thread::sleep(std::time::Duration::from_secs(2)); \"slow\".into()";
+    let body = "std::thread::sleep(std::time::Duration::from_secs(4)); \"slow\".into()";
     write_macro(&world, body, LINKINGS[0]);
     run(world.command("cp").args(["-r", "p", "q"]));
     // A daemon is there.
