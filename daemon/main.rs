@@ -30,6 +30,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // A limit on the length of files, inherited from a shell, is an error of the write and not the daemon's end.
+    // SAFETY: no handler runs.
+    let _ = unsafe { nix::sys::signal::signal(nix::sys::signal::SIGXFSZ, nix::sys::signal::SigHandler::SigIgn) };
     match run(activation) {
         Ok(()) | Err(ServeError::AlreadyRunning(_)) => ExitCode::SUCCESS,
         Err(error) => {

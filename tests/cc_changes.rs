@@ -289,3 +289,60 @@ fn one_source_with_many_contents_one_after_the_other() {
     assert_eq!(ask(), Counts { hits: 0, misses: 40, bypasses: 0 });
     assert_eq!(ask(), Counts { hits: 40, misses: 0, bypasses: 0 }, "{}", reasons(&world));
 }
+
+/// Compiles in `p`, bare and twice through zcache, each time what comes of a state; `line` prints something that tells.
+fn tells_the_same(world: &World, line: &str, states: &[&str]) {
+    let shell = |text: &str| {
+        let mut command = world.command("sh");
+        command.args(["-c", text]).current_dir(world.path("p"));
+        stdout(&mut command)
+    };
+    for state in states {
+        let answer = |compiler: &str| {
+            settle(&|| drop(shell(state)));
+            shell(&line.replace('%', compiler))
+        };
+        let bare = answer("");
+        for round in 0..2 {
+            assert_eq!(answer(&format!("{CLIENT} ")), bare, "{state}, {round}: {}", world.log());
+        }
+    }
+}
+
+#[test]
+fn a_directory_named_like_a_header_that_becomes_one() {
+    let world = World::new();
+    world.write(&[("p/a/h.h/.keep", ""), ("p/b/h.h", "int b;"), ("p/x.c", "#include \"h.h\"\n")]);
+    let states = ["true", "rm -rf a/h.h; echo 'int a;' > a/h.h", "rm -f a/h.h"];
+    tells_the_same(&world, "%gcc -Ia -Ib -c x.c -o x.o && nm x.o", &states);
+}
+
+#[test]
+fn a_part_of_the_compiler_that_may_not_be_executed_any_more() {
+    let world = World::new();
+    world.write(&[("p/x.c", "int x;")]);
+    world.script("p/parts/as", "#!/bin/sh\necho mine; exec as \"$@\"\n");
+    let states = ["true", "chmod -x parts/as", "chmod +x parts/as"];
+    tells_the_same(&world, "%gcc -Bparts -c x.c -o x.o", &states);
+}
+
+/// What a compiler writes through stays what it is.
+#[test]
+fn a_link_where_the_output_goes() {
+    let world = World::new();
+    world.write(&[("p/x.c", "int x;"), ("p/real/.keep", "")]);
+    let line = "%gcc -c x.c -o x.o && ls -l x.o | cut -c1 && ls real";
+    tells_the_same(&world, line, &["true", "rm -f x.o real/x.o; ln -s real/x.o x.o"]);
+}
+
+/// Too short a limit for the observer's record is no reason to end a compile.
+#[test]
+fn a_limit_on_the_length_of_files() {
+    let world = World::new();
+    world.write(&[("p/x.c", "int x;")]);
+    for blocks in ["64", "2048", "16384"] {
+        let line = format!("ulimit -f {blocks}; {CLIENT} gcc -c x.c -o x.o && nm x.o");
+        let mut command = world.command("sh");
+        assert!(stdout(command.args(["-c", &line]).current_dir(world.path("p"))).ends_with('x'));
+    }
+}

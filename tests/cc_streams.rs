@@ -318,3 +318,30 @@ fn a_reader_that_goes_away_is_no_trouble() {
     }
     assert!(stdout(world.command("nm").arg("m.o")).ends_with('a'));
 }
+
+/// What was not all passed on is not kept, and not taken for success.
+#[test]
+fn output_that_cannot_be_written() {
+    let matrix = Matrix::new(FILES);
+    for line in [
+        "%gcc -E m.c > /dev/full",
+        "%gcc -S m.c -o - > /dev/full",
+        "%gcc -E m.c 1< m.c",
+        "%gcc -Wall -c w.c 2> /dev/full",
+        "(%gcc -E m.c) | true",
+        "%gcc -Wall -c w.c 2>&1 | true",
+    ] {
+        let bare = matrix.fresh(line, false);
+        for round in 0..3 {
+            let got = matrix.fresh(line, true);
+            assert_eq!(got.code == Some(0), bare.code == Some(0), "{line}, {round}: {}", got.stderr);
+        }
+    }
+    for line in ["%gcc -E m.c", "%gcc -S m.c -o -", "%gcc -Wall -c w.c", "%gcc -E m.c > /dev/full"] {
+        let bare = matrix.fresh(line, false);
+        for round in 0..2 {
+            let got = matrix.fresh(line, true);
+            assert_eq!((got.code == Some(0), &got.stdout), (bare.code == Some(0), &bare.stdout), "{line}, {round}");
+        }
+    }
+}

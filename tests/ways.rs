@@ -305,3 +305,21 @@ fn links_named_like_compilers_stand_for_them() {
         assert!(counts.hits == 3 && counts.misses == 1 && counts.bypasses == 4, "{name}: {counts:?}\n{}", world.log());
     }
 }
+
+#[test]
+fn another_caches_links_in_the_path_are_passed_over() {
+    let world = World::new();
+    world.write(&[("m.c", "int main(void) { return 0; }"), ("masks/.keep", "")]);
+    // As ccache does: it looks for the next compiler of its name that is not itself.
+    let ccache = world.script(
+        "ccache",
+        "#!/bin/sh\nfor d in $(echo $PATH | tr : ' '); do\n[ $d = ${0%/*} ] || [ ! -x $d/${0##*/} ] || \
+        exec $d/${0##*/} \"$@\"; done\n",
+    );
+    symlink(ccache, world.path("masks/gcc")).unwrap();
+    let path = format!("{}:{}", world.path("masks").display(), std::env::var("PATH").unwrap());
+    for _ in 0..2 {
+        run(world.zcache("run -- gcc -c m.c -o m.o").env("PATH", &path));
+    }
+    assert_eq!(world.total("hits"), 1);
+}

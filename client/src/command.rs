@@ -131,12 +131,24 @@ fn search(name: &OsStr, is_this: impl Fn(&Path) -> bool) -> Result<Found, Comman
         if !fs::metadata(&program).is_ok_and(|meta| meta.is_file() && meta.mode() & 0o111 != 0) {
             continue;
         }
+        if is_wrapper(&program) {
+            continue;
+        }
         if !is_this(&program) {
             return Ok(Found { program, passed: passed.is_some() });
         }
         passed = Some(program);
     }
     Err(passed.map_or_else(|| CommandError::NotFound(name.to_string_lossy().into_owned()), CommandError::Itself))
+}
+
+/// Whether a program is another cache's or distributor's link, which would look for the compiler along the same PATH and
+/// find us.
+fn is_wrapper(program: &Path) -> bool {
+    const WRAPPERS: [&str; 7] = ["buildcache", "cachepot", "ccache", "distcc", "icecc", "kache", KNOWN_NAME];
+    let real = fs::canonicalize(program).unwrap_or_default();
+    let named = |path: &Path| WRAPPERS.iter().any(|wrapper| path.file_name() == Some(OsStr::new(wrapper)));
+    named(&real) && !named(program)
 }
 
 fn file_name(path: &OsStr) -> &OsStr {

@@ -3,8 +3,8 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::ExitStatus;
@@ -17,6 +17,7 @@ use zcache_proto::v1::{Miss, Outcome};
 
 use crate::command::Command;
 use crate::observe::{self, Trace};
+use crate::output::{is_unread, write_all};
 use crate::parent;
 use crate::terminal::{Streams, streams};
 
@@ -30,6 +31,8 @@ pub struct Compiled {
     pub status: ExitStatus,
     /// What to tell the daemon.
     pub outcome: Outcome,
+    /// Why not all of its output could be passed on.
+    pub unwritten: Option<io::Error>,
 }
 
 /// Runs `command`. An error means that it did not start.
@@ -61,7 +64,7 @@ pub fn compile(command: &Command, stdin: Option<File>, endpoint: &Endpoint, miss
     let mut child = process.spawn()?;
     // The ends that the compiler got would keep its streams open.
     drop(process);
-    relay(from_stdout, from_stderr, &mut outcome);
+    let unwritten = relay(from_stdout, from_stderr, &mut outcome);
     // It has started, so it must not be started again, whatever goes wrong from here on.
     let status = child.wait().unwrap_or_else(|_| std::process::exit(1));
     outcome.duration_ms = began.elapsed().as_millis() as u64;
@@ -75,7 +78,7 @@ pub fn compile(command: &Command, stdin: Option<File>, endpoint: &Endpoint, miss
             Err(error) => outcome.problem = format!("no trace: {error}"),
         }
     }
-    Ok(Compiled { status, outcome })
+    Ok(Compiled { status, outcome, unwritten })
 }
 
 /// Ends this process as the compiler ended.
@@ -120,24 +123,40 @@ fn die_with_parent(client: u32) -> impl FnMut() -> io::Result<()> + Send + Sync 
     }
 }
 
-/// Passes the streams through until they end.
-fn relay(stdout: File, mut stderr: Option<File>, outcome: &mut Outcome) {
+/// Passes the streams through until they end. What is wrong with our own stream makes the record incomplete; that of
+/// standard output, a compiler's result, is an error as well.
+fn relay(stdout: File, mut stderr: Option<File>, outcome: &mut Outcome) -> Option<io::Error> {
     let mut stdout = Some(stdout);
     let mut buffer = vec![0; 64 << 10];
-    let mut too_long = false;
+    let mut unwritten = None;
     while stdout.is_some() || stderr.is_some() {
         let (out, err) = ready(&stdout, &stderr);
-        if out {
-            let more = pass(&mut stdout, &mut io::stdout(), &mut buffer, &mut outcome.stdout);
-            too_long |= !more;
+        if out && let Err(problem) = pass(&mut stdout, io::stdout().as_fd(), &mut buffer, &mut outcome.stdout) {
+            outcome.problem = problem.to_string();
+            unwritten = problem.error().or(unwritten);
         }
-        if err {
-            let more = pass(&mut stderr, &mut io::stderr(), &mut buffer, &mut outcome.stderr);
-            too_long |= !more;
+        if err && let Err(problem) = pass(&mut stderr, io::stderr().as_fd(), &mut buffer, &mut outcome.stderr) {
+            outcome.problem = problem.to_string();
         }
     }
-    if too_long {
-        outcome.problem = "it printed more than is kept".to_owned();
+    unwritten
+}
+
+/// Why what was printed is not kept.
+#[derive(Debug, thiserror::Error)]
+enum Unkept {
+    #[error("it printed more than is kept")]
+    TooLong,
+    #[error("what it printed could not be passed on: {0}")]
+    Unwritten(io::Error),
+}
+
+impl Unkept {
+    fn error(self) -> Option<io::Error> {
+        match self {
+            Self::TooLong => None,
+            Self::Unwritten(error) => Some(error),
+        }
     }
 }
 
@@ -154,24 +173,26 @@ fn ready(stdout: &Option<impl AsFd>, stderr: &Option<impl AsFd>) -> (bool, bool)
     (out, stderr.is_some() && any.next().unwrap_or(false))
 }
 
-/// Moves what is there from the compiler to our own stream. False where it is more than is kept.
-fn pass<S: Read>(from: &mut Option<S>, to: &mut impl Write, buffer: &mut [u8], kept: &mut Vec<u8>) -> bool {
+/// Moves what is there from the compiler to our own stream.
+fn pass(from: &mut Option<File>, to: BorrowedFd<'_>, buffer: &mut [u8], kept: &mut Vec<u8>) -> Result<(), Unkept> {
     let read = match from.as_mut().map(|stream| stream.read(buffer)) {
         Some(Ok(read)) if read > 0 => read,
-        Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => return true,
+        Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
         _ => {
             *from = None;
-            return true;
+            return Ok(());
         }
     };
-    // Nobody reads our stream: the compiler is to notice it as it would without us.
-    if to.write_all(&buffer[..read]).and_then(|()| to.flush()).is_err() {
-        *from = None;
-        return true;
+    if let Err(error) = write_all(&to, &buffer[..read]) {
+        // That nobody reads any more the compiler is to notice as it would without us.
+        if is_unread(&error) {
+            *from = None;
+        }
+        return Err(Unkept::Unwritten(error));
     }
-    let fits = kept.len() + read <= STREAM_MAX;
-    if fits {
-        kept.extend_from_slice(&buffer[..read]);
+    if kept.len() + read > STREAM_MAX {
+        return Err(Unkept::TooLong);
     }
-    fits
+    kept.extend_from_slice(&buffer[..read]);
+    Ok(())
 }

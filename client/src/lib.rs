@@ -8,6 +8,7 @@ pub mod compile;
 pub mod invocation;
 pub mod materialize;
 pub mod observe;
+pub mod output;
 pub mod parent;
 pub mod session;
 pub mod shim;

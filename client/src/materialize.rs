@@ -15,7 +15,21 @@ use zcache_proto::v1::{Hit, Output};
 /// Puts every output of `hit` in place.
 pub fn materialize(hit: &Hit) -> io::Result<()> {
     let time = UNIX_EPOCH + Duration::from_nanos(hit.mtime_ns.unsigned_abs());
+    hit.outputs.iter().try_for_each(is_free)?;
     hit.outputs.iter().try_for_each(|output| place(output, time))
+}
+
+/// What a compiler writes to through a link, or into a pipe or device, only a compiler can write.
+fn is_free(output: &Output) -> io::Result<()> {
+    let at = Path::new(std::ffi::OsStr::from_bytes(&output.path));
+    let kind = fs::symlink_metadata(at).map(|meta| meta.file_type());
+    let free = match (&output.content, kind) {
+        (_, Err(_)) => true,
+        (Some(Content::Directory(_)), Ok(kind)) => kind.is_dir(),
+        (Some(Content::Symlink(_)), Ok(kind)) => kind.is_symlink() || kind.is_file(),
+        (_, Ok(kind)) => kind.is_file(),
+    };
+    if free { Ok(()) } else { Err(io::Error::other(format!("{} is no plain file", at.display()))) }
 }
 
 fn place(output: &Output, time: SystemTime) -> io::Result<()> {

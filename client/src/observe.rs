@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use zcache_proto::endpoint::Endpoint;
 use zcache_proto::trace;
@@ -19,6 +20,8 @@ static OBSERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/observer.so")
 
 /// Longest trace, bytes. Only what is written takes memory.
 const TRACE_MAX: u64 = 64 << 20;
+/// A shorter one would not be enough for any compile, bytes.
+const TRACE_MIN: u64 = 64 << 10;
 
 /// A trace being written.
 #[derive(Debug)]
@@ -28,9 +31,13 @@ impl Trace {
     /// An empty trace.
     pub fn new() -> io::Result<Self> {
         let file = File::from(memfd_create(c"zcache-trace", MFdFlags::MFD_CLOEXEC)?);
-        file.set_len(TRACE_MAX)?;
+        let length = TRACE_MAX.min(longest_file()?);
+        if length < TRACE_MIN {
+            return Err(too_short());
+        }
+        file.set_len(length)?;
         file.write_all_at(&trace::MAGIC, 0)?;
-        file.write_all_at(&TRACE_MAX.to_le_bytes(), trace::CAPACITY_AT as u64)?;
+        file.write_all_at(&length.to_le_bytes(), trace::CAPACITY_AT as u64)?;
         file.write_all_at(&(trace::HEADER_LEN as u64).to_le_bytes(), trace::CURSOR_AT as u64)?;
         Ok(Self(file))
     }
@@ -85,6 +92,9 @@ fn install_in(dir: &Path, name: &str) -> io::Result<PathBuf> {
     if is_installed(&path) {
         return Ok(path);
     }
+    if longest_file()? < OBSERVER.len() as u64 {
+        return Err(too_short());
+    }
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     if statvfs(dir)?.flags().contains(FsFlags::ST_NOEXEC) {
         return Err(io::Error::other("programs cannot be loaded from there"));
@@ -98,6 +108,15 @@ fn install_in(dir: &Path, name: &str) -> io::Result<PathBuf> {
         return Err(error);
     }
     Ok(path)
+}
+
+/// Beyond this the kernel ends a process that writes.
+fn longest_file() -> io::Result<u64> {
+    Ok(getrlimit(Resource::RLIMIT_FSIZE)?.0)
+}
+
+fn too_short() -> io::Error {
+    io::Error::other("files may not be as long as observation needs (ulimit -f)")
 }
 
 fn is_installed(path: &Path) -> bool {

@@ -2,7 +2,7 @@
 //! store or from the compiler, which is run at most once.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::exit;
@@ -15,6 +15,7 @@ use crate::command::{Call, Command, CommandError, NAME};
 use crate::compile::{compile, end_like};
 use crate::invocation::{Unasked, describe};
 use crate::materialize::materialize;
+use crate::output::{is_unread, write_all};
 use crate::parent;
 use crate::session::{Session, SessionError};
 use crate::start::{By, connect_or_start, is_nested};
@@ -129,6 +130,9 @@ fn follow(
             if let Ok(Err(error)) = catch_unwind(report) {
                 note(&error, endpoint);
             }
+            if let Some(error) = compiled.unwritten.filter(|error| compiled.status.success() && !is_unread(error)) {
+                refuse_output(&error);
+            }
             end_like(compiled.status)
         }
         Event::Bypass(bypass) => {
@@ -142,10 +146,21 @@ fn follow(
 
 /// Prints what the compiler printed, and ends as it ended.
 fn replay(hit: &Hit) -> ! {
-    // A reader that is gone is no reason to fail where everything else is done.
-    let _ = io::stdout().write_all(&hit.stdout).and_then(|()| io::stdout().flush());
-    let _ = io::stderr().write_all(&hit.stderr);
-    exit(hit.exit_code)
+    let written = write_all(&io::stdout(), &hit.stdout);
+    // A compiler does not fail because nobody hears its warnings.
+    let _ = write_all(&io::stderr(), &hit.stderr);
+    match written {
+        // A reader that is gone is no reason to fail where everything else is done.
+        Err(error) if !is_unread(&error) => refuse_output(&error),
+        _ => exit(hit.exit_code),
+    }
+}
+
+/// Ends as a compiler does that cannot print.
+fn refuse_output(error: &io::Error) -> ! {
+    let _ =
+        write_all(&io::stderr(), format!("{NAME}: what the compiler printed cannot be written: {error}\n").as_bytes());
+    exit(1)
 }
 
 /// Becomes the compiler, one level below whatever this client is below.

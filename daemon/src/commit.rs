@@ -13,7 +13,7 @@ use crate::compiled::{Compiled, Fresh, Input};
 use crate::compilers::OutputRule;
 use crate::expect::{Knowledge, expectations};
 use crate::inputs::{Inputs, Stamp, path};
-use crate::manifest::{ActionResult, Entry, Expectation, OutputContent, OutputFile};
+use crate::manifest::{ActionResult, Entry, Expectation, Kind, OutputContent, OutputFile};
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
 use crate::roles::Role;
@@ -69,7 +69,7 @@ impl Shelf {
     }
 
     /// Takes the outputs and notes the states of the inputs.
-    pub fn take(&self, compiled: Compiled) -> Result<Taken, Refusal> {
+    pub fn take(&self, mut compiled: Compiled) -> Result<Taken, Refusal> {
         if let Some(refusal) = compiled.seen.refusals.first() {
             return Err(refusal.clone());
         }
@@ -79,6 +79,9 @@ impl Shelf {
             return Err(Refusal::Changed(appeared.clone()));
         }
         let inputs = self.input_states(&compiled)?;
+        // A compiler that opened a directory for a header went on to look elsewhere.
+        let directories: Vec<_> = compiled.seen.contents.keys().filter(|at| path(at).is_dir()).cloned().collect();
+        compiled.seen.exists.extend(directories.into_iter().map(|at| (at, Some(Kind::Directory))));
         let outputs = self.outputs(&compiled)?;
         declared(&compiled, &outputs)?;
         Ok(Taken { compiled, inputs, outputs })

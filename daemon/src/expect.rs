@@ -12,6 +12,7 @@ use crate::compilers::zig::Zig;
 use crate::facts::{attributes, library, listing, which};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::manifest::{Expectation, by_role};
+use crate::paths::is_kernels;
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
 use crate::roles::RolePath;
@@ -105,6 +106,10 @@ impl Expectations<'_> {
     fn names(&mut self) {
         let Compiled { seen, invocation, .. } = self.compiled;
         for program in &seen.programs {
+            // What the tree made itself, and runs, follows from the rest.
+            if seen.contents.contains_key(program) && !is_kernels(program) {
+                self.all.push(Expectation::Runs(self.by(program)));
+            }
             // gcc looks along PATH for its assembler and linker: one that appears there would be taken.
             let name = file_name(program);
             if which(name, invocation).as_ref() == Some(program) {

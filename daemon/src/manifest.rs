@@ -62,6 +62,8 @@ pub enum Expectation {
     Which(Vec<u8>, Option<RolePath>),
     /// What a shared library's name leads to along LD_LIBRARY_PATH, which the dynamic linker searches first.
     Library(Vec<u8>, Option<RolePath>),
+    /// The program at the path may be executed.
+    Runs(RolePath),
     /// The path exists, of that kind where it was seen.
     Exists(RolePath, Option<Kind>),
     /// Nothing is at the path.
@@ -117,6 +119,10 @@ impl Expectation {
             Self::Which(name, path) => facts.which(name).map(|found| facts.roots().role_of(&found)) == *path,
             Self::Library(name, path) => facts.library(name).map(|found| facts.roots().role_of(&found)) == *path,
             Self::Attributes(path, then) => place(path, facts).and_then(|at| facts.attributes(&at)) == Some(*then),
+            Self::Runs(path) => {
+                let attributes = place(path, facts).and_then(|at| facts.attributes(&at));
+                attributes.is_some_and(|attributes| attributes.mode & 0o111 != 0)
+            }
             Self::Exists(path, kind) => {
                 place(path, facts).and_then(|at| facts.kind(&at)).is_some_and(|now| kind.is_none_or(|kind| kind == now))
             }
@@ -137,7 +143,7 @@ impl Expectation {
             Self::Env(..) | Self::EnvByRole(..) | Self::Environment(..) => "environment_changed",
             Self::Which(..) => "program_resolved_elsewhere",
             Self::Library(..) => "library_resolved_elsewhere",
-            Self::Attributes(..) => "attributes_changed",
+            Self::Runs(..) | Self::Attributes(..) => "attributes_changed",
             Self::Exists(..) => "file_missing",
             Self::Absent(..) => "file_appeared",
             Self::Link(..) => "link_changed",
@@ -155,7 +161,8 @@ impl fmt::Display for Expectation {
             Self::Env(name, _) | Self::EnvByRole(name, _) | Self::Which(name, _) | Self::Library(name, _) => show(name),
             Self::Terminal(_) => "terminal".to_owned(),
             Self::Environment(_) => "environment".to_owned(),
-            Self::Exists(path, _)
+            Self::Runs(path)
+            | Self::Exists(path, _)
             | Self::Absent(path)
             | Self::Attributes(path, _)
             | Self::Link(path, _)

@@ -64,6 +64,7 @@ pub fn as_seen(expectations: &[Expectation], result: &ActionResult, roots: &Root
             Expectation::Which(name, path) => drop(seen.names.insert(name.clone(), path.as_ref().map(at))),
             Expectation::Library(name, path) => drop(seen.libraries.insert(name.clone(), path.as_ref().map(at))),
             Expectation::Attributes(path, _) => drop(seen.attributes.insert(at(path))),
+            Expectation::Runs(path) => drop(seen.programs.insert(at(path))),
             Expectation::Exists(path, kind) => drop(seen.exists.insert(at(path), *kind)),
             Expectation::Absent(path) => drop(seen.absent.insert(at(path))),
             Expectation::Link(path, target) => drop(seen.links.insert(at(path), at(target))),

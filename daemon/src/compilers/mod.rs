@@ -175,7 +175,7 @@ fn action(invocation: &Invocation, arguments: &[&[u8]], roots: &Roots) -> Digest
     let template = |bytes: &[u8]| Template::of(bytes, roots);
     let arguments: Vec<Template> = arguments.iter().map(|argument| template(argument)).collect();
     let known = (
-        "zcache action 2",
+        "zcache action 3",
         template(&invocation.program),
         arguments,
         template(&invocation.cwd),
