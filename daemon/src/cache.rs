@@ -223,6 +223,7 @@ impl Cache {
             Some(Ticket { asked, nested: Some(_), .. }) => {
                 self.fold(&asked, Distilled { refusals: [Refusal::Nested].into(), ..Distilled::default() });
                 lock(&self.stats).refused("abandoned");
+                self.declarations().remove(id);
             }
             // The next compile reads these: they need not be hashed for it.
             Some(Ticket { restored: Restored { mtime_ns, files }, .. }) => {
@@ -230,7 +231,6 @@ impl Cache {
             }
             None => {}
         }
-        self.declarations().remove(id);
         lock(&self.builds).leave(id);
     }
 
@@ -303,6 +303,9 @@ impl Cache {
         if !seen.declaring.is_empty() {
             let list = self.declarations().of(outcome.ticket);
             declare(&mut seen, command, &asked.invocation, &list, began_ns);
+        }
+        if command.family.zig().is_some() {
+            self.declarations().remove(outcome.ticket);
         }
         seen.fold(nested);
         for file in &command.argument_files {

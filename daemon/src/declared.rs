@@ -53,6 +53,11 @@ pub fn declare(seen: &mut Distilled, command: &Command, invocation: &Invocation,
     if words != Marks::default() {
         seen.refusals.insert(Refusal::TimeMacro(b"the command line".to_vec()));
     }
+    let names_others = |at: &Vec<u8>| fs::read(path(at)).map_or(true, |text| includes(&text));
+    if list.is_empty() && command.family.sources().iter().any(names_others) {
+        // This zig does not list its headers.
+        seen.refusals.insert(Refusal::Undeclarable(b"no list of headers".to_vec()));
+    }
     let inputs = zig.inputs(list);
     let exists = |at: &[u8]| fs::symlink_metadata(path(at)).is_ok();
     seen.absent.extend(zig.candidates(&inputs).into_iter().filter(|at| !exists(at)));
@@ -68,4 +73,9 @@ pub fn declare(seen: &mut Distilled, command: &Command, invocation: &Invocation,
     if zig.is_native() {
         seen.names.entry(b"cc".to_vec()).or_insert_with(|| crate::facts::which(b"cc", invocation));
     }
+}
+
+/// Whether a source may take in other files.
+fn includes(text: &[u8]) -> bool {
+    [b"include".as_slice(), b"import"].iter().any(|word| memchr::memmem::find(text, word).is_some())
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use zcache_proto::trace;
 
+use crate::compilers::rustc::is_rustc;
 use crate::compilers::toolchain::{file_name, is_below, is_terminal_library, is_tool, owns};
 use crate::compilers::zig::{is_launcher, is_zig};
 use crate::compilers::{EnvRule, Family};
@@ -385,11 +386,7 @@ impl Distiller<'_> {
 
 /// The linker and its like ask for the time, and it shows in nothing they make; what they load for the project may.
 fn is_tool_of(image: &Image, record: &Record<'_>) -> bool {
-    is_tool(&image.program) && !is_rust_compiler(&image.program) && image.module_at(record.caller).is_some()
-}
-
-fn is_rust_compiler(program: &[u8]) -> bool {
-    matches!(file_name(program), b"rustc" | b"clippy-driver")
+    is_tool(&image.program) && !is_rustc(&image.program) && image.module_at(record.caller).is_some()
 }
 
 /// Whether a record that names a path could not name it from the root.
