@@ -138,7 +138,7 @@ impl Cache {
         let mut lost = None;
         loop {
             let invocation = &asked.invocation;
-            let mut facts = Disk::new(&self.shelf.inputs, invocation, &command.roots);
+            let mut facts = Disk::new(&self.shelf.inputs, &self.shelf.directories, invocation, &command.roots);
             let index = match manifest.find(&mut facts) {
                 Ok(index) => index,
                 Err(failed) => {
@@ -246,7 +246,9 @@ impl Cache {
             return Some(Ok(()));
         };
         let seen = self.seen(&asked, command, nested, &outcome, began_ns);
-        self.fold(&asked, seen.clone());
+        if asked.place.parent != 0 {
+            self.fold(&asked, seen.clone());
+        }
         let compiled = Compiled {
             invocation: Arc::clone(&asked.invocation),
             command: Arc::clone(command),

@@ -11,6 +11,7 @@ use std::sync::{PoisonError, RwLock};
 use crate::cas::{Held, Scanned};
 use crate::compiled::{Compiled, Fresh, Input};
 use crate::compilers::OutputRule;
+use crate::directories::{Directories, View};
 use crate::expect::{Knowledge, expectations};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::manifest::{ActionResult, Entry, Expectation, Kind, OutputContent, OutputFile};
@@ -33,6 +34,8 @@ pub struct Shelf {
     pub store: Store,
     /// Digests of inputs.
     pub inputs: Inputs,
+    /// What directories prove of the names in them.
+    pub directories: Directories,
     /// What loaded objects import.
     pub plugins: Plugins,
     /// What sources name.
@@ -75,28 +78,28 @@ impl Shelf {
         }
         let made = |at: &&Vec<u8>| compiled.seen.outputs.contains(*at) || compiled.seen.directories.contains(*at);
         let absent = compiled.seen.absent.iter().chain(compiled.seen.absent_before.iter().filter(|at| !made(at)));
-        if let Some(appeared) = absent.into_iter().find(|at| fs::symlink_metadata(path(at)).is_ok()) {
+        let mut names = View::new(&self.directories);
+        if let Some(appeared) = absent.into_iter().find(|at| !names.is_absent(at)) {
             return Err(Refusal::Changed(appeared.clone()));
         }
-        let inputs = self.input_states(&compiled)?;
-        // A compiler that opened a directory for a header went on to look elsewhere.
-        let directories: Vec<_> = compiled.seen.contents.keys().filter(|at| path(at).is_dir()).cloned().collect();
+        let (inputs, directories) = self.input_states(&compiled)?;
         compiled.seen.exists.extend(directories.into_iter().map(|at| (at, Some(Kind::Directory))));
         let outputs = self.outputs(&compiled)?;
         declared(&compiled, &outputs)?;
         Ok(Taken { compiled, inputs, outputs })
     }
 
-    /// The state of each input, none of which may have changed since it was read.
-    fn input_states(&self, compiled: &Compiled) -> Result<Vec<Input>, Refusal> {
+    /// The state of each input, none of which may have changed since it was read, and what was opened like an input and
+    /// is a directory: a compiler that opened one for a header went on to look elsewhere.
+    fn input_states(&self, compiled: &Compiled) -> Result<(Vec<Input>, Vec<Vec<u8>>), Refusal> {
         let _steady = self.linking.read().unwrap_or_else(PoisonError::into_inner);
         let mut states = Vec::with_capacity(compiled.seen.contents.len());
+        let mut directories = Vec::new();
         for (at, reading) in &compiled.seen.contents {
             let meta = fs::metadata(path(at));
             match meta {
                 Err(_) if is_temporary(at, compiled) => {}
-                // What was opened and is a directory, pipe or device after all is no content.
-                Ok(meta) if meta.is_dir() => {}
+                Ok(meta) if meta.is_dir() => directories.push(at.clone()),
                 Ok(meta) if meta.is_file() => {
                     let stamp = Stamp::of(&meta);
                     let other = reading.inode != 0 && reading.inode != stamp.ino;
@@ -118,7 +121,7 @@ impl Shelf {
                 _ => return Err(Refusal::Unreadable(at.clone())),
             }
         }
-        Ok(states)
+        Ok((states, directories))
     }
 
     fn outputs(&self, compiled: &Compiled) -> Result<Vec<(Vec<u8>, u32, TakenOutput)>, Refusal> {

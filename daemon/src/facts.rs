@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use zcache_proto::Digest;
 
+use crate::directories::{Directories, View};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::invocation::Invocation;
 use crate::manifest::{Attributes, Facts, Kind, Terminal};
@@ -18,6 +19,7 @@ pub struct Disk<'a> {
     inputs: &'a Inputs,
     invocation: &'a Invocation,
     roots: &'a Roots,
+    names: View<'a>,
     contents: HashMap<Vec<u8>, Option<Digest>>,
     kinds: HashMap<Vec<u8>, Option<Kind>>,
     environment: Option<Digest>,
@@ -25,8 +27,9 @@ pub struct Disk<'a> {
 
 impl<'a> Disk<'a> {
     /// Nothing asked yet.
-    pub fn new(inputs: &'a Inputs, invocation: &'a Invocation, roots: &'a Roots) -> Self {
-        Self { inputs, invocation, roots, contents: HashMap::new(), kinds: HashMap::new(), environment: None }
+    pub fn new(inputs: &'a Inputs, directories: &'a Directories, invocation: &'a Invocation, roots: &'a Roots) -> Self {
+        let names = View::new(directories);
+        Self { inputs, invocation, roots, names, contents: HashMap::new(), kinds: HashMap::new(), environment: None }
     }
 }
 
@@ -53,14 +56,17 @@ impl Facts for Disk<'_> {
         kind
     }
 
+    fn is_absent(&mut self, at: &[u8]) -> bool {
+        self.names.is_absent(at) || self.kind(at).is_none()
+    }
+
     fn listing(&mut self, at: &[u8]) -> Option<Digest> {
         listing(at).ok()
     }
 
     fn leads(&mut self, at: &[u8], target: &[u8]) -> bool {
-        let is =
-            |found: io::Result<std::path::PathBuf>| found.is_ok_and(|found| found.as_os_str().as_bytes() == target);
-        is(fs::read_link(path(at))) || is(fs::canonicalize(path(at)))
+        let leads_by_name = || fs::read_link(path(at)).is_ok_and(|found| found.as_os_str().as_bytes() == target);
+        self.names.resolve(at).as_deref() == Some(target) || leads_by_name()
     }
 
     fn terminal(&self) -> Terminal {

@@ -67,6 +67,11 @@ pub fn coarse_now_ns() -> i64 {
     clock_gettime(ClockId::CLOCK_REALTIME_COARSE).map_or(0, |t| t.tv_sec() * 1_000_000_000 + t.tv_nsec())
 }
 
+/// Whether a change from now on would show in the times of what changed last at `changed_ns`.
+pub fn has_settled(changed_ns: i64) -> bool {
+    changed_ns < coarse_now_ns() - RACY.as_nanos() as i64
+}
+
 /// A path from its bytes.
 pub fn path(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
@@ -145,7 +150,7 @@ impl Inputs {
 
     /// Whether a change from now on would show in the file's times.
     pub fn is_settled(&self, stamp: &Stamp) -> bool {
-        self.settled_ns(stamp) < coarse_now_ns() - RACY.as_nanos() as i64
+        has_settled(self.settled_ns(stamp))
     }
 
     /// The last time at which the content can have changed.

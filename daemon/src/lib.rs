@@ -11,6 +11,7 @@ pub mod compiled;
 pub mod compilers;
 pub mod config;
 pub mod declared;
+pub mod directories;
 pub mod distill;
 pub mod distilled;
 pub mod evict;

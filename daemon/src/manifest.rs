@@ -86,6 +86,10 @@ pub trait Facts {
     fn content(&mut self, path: &[u8]) -> Option<Digest>;
     /// What is at a path, links followed.
     fn kind(&mut self, path: &[u8]) -> Option<Kind>;
+    /// Whether nothing is at a path, or a link that leads nowhere.
+    fn is_absent(&mut self, path: &[u8]) -> bool {
+        self.kind(path).is_none()
+    }
     /// Digest of a directory's sorted names.
     fn listing(&mut self, path: &[u8]) -> Option<Digest>;
     /// Whether `path` is a link to `target`, or resolves to it.
@@ -126,7 +130,7 @@ impl Expectation {
             Self::Exists(path, kind) => {
                 place(path, facts).and_then(|at| facts.kind(&at)).is_some_and(|now| kind.is_none_or(|kind| kind == now))
             }
-            Self::Absent(path) => place(path, facts).is_some_and(|at| facts.kind(&at).is_none()),
+            Self::Absent(path) => place(path, facts).is_some_and(|at| facts.is_absent(&at)),
             Self::Link(path, target) => {
                 place(path, facts).zip(place(target, facts)).is_some_and(|(at, target)| facts.leads(&at, &target))
             }

@@ -1,6 +1,7 @@
 //! Process: what /proc tells of a process. Reads only; knows nothing of builds.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 
 /// One process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +21,10 @@ pub struct Process {
 impl Process {
     /// The process with this id, while there is one.
     pub fn get(pid: u32) -> Option<Self> {
-        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-        parse(pid, &String::from_utf8_lossy(&stat))
+        // The kernel hands out the whole line at once; it is never longer.
+        let mut line = [0; 2048];
+        let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
+        parse(pid, &String::from_utf8_lossy(&line[..length]))
     }
 
     /// Whether it is still there, and the same.

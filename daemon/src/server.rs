@@ -25,6 +25,7 @@ use crate::builds::Builds;
 use crate::cache::Cache;
 use crate::commit::Shelf;
 use crate::config::Config;
+use crate::directories::Directories;
 use crate::index::Index;
 use crate::inputs::Inputs;
 use crate::plugins::Plugins;
@@ -35,6 +36,8 @@ use crate::status;
 use crate::store::{OpenError, Store};
 use crate::wire::now_ns;
 
+/// Longest piece in which a message comes, bytes: most traces need one, where the protocol's usual 16 KiB make many.
+const FRAME_MAX: u32 = 1 << 20;
 /// How often the daemon saves its counters and shows that it lives.
 const TICK: Duration = Duration::from_secs(1);
 /// A daemon that a client started leaves after this long without work.
@@ -125,7 +128,10 @@ pub async fn serve(config: Config, endpoint: Endpoint, activation: Activation) -
             ended.notify_one();
         }
     };
-    let server = Server::builder().add_service(service).serve_with_incoming_shutdown(incoming, shutdown);
+    let server = Server::builder()
+        .max_frame_size(FRAME_MAX)
+        .add_service(service)
+        .serve_with_incoming_shutdown(incoming, shutdown);
     tokio::select! {
         served = server => served.map_err(io::Error::other)?,
         () = async { ended.notified().await; tokio::time::sleep(GRACE).await } => {}
@@ -155,6 +161,7 @@ fn cache(store: Store) -> Cache {
     let shelf = Shelf {
         store,
         inputs: Inputs::new(index),
+        directories: Directories::default(),
         plugins: Plugins::default(),
         sources: Sources::default(),
         linking: std::sync::RwLock::new(()),

@@ -1,0 +1,243 @@
+//! Directories: what a directory that has not moved proves of the names in it. A name that was not there, or was no
+//! link, when it was last asked for is so still while the directory's times stand: one look at the directory answers
+//! for all its names. Knows paths, not what they are for.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::sync::Mutex;
+
+use nix::libc;
+use nix::sys::statfs::{self, FsType};
+
+use crate::compilers::toolchain::{file_name, parent};
+use crate::inputs::{Stamp, has_settled, lock, path};
+
+/// Most names that are remembered; beyond it all are forgotten and learnt again.
+const NAMES_MAX: usize = 200_000;
+/// Most links on the way to one file: the kernel's own limit.
+const LINKS_MAX: u32 = 40;
+
+/// File systems of this machine, which move a directory's time with every change in it. Of others nothing is remembered.
+const LOCAL: &[FsType] = &[
+    statfs::EXT4_SUPER_MAGIC,
+    statfs::BTRFS_SUPER_MAGIC,
+    statfs::XFS_SUPER_MAGIC,
+    statfs::TMPFS_MAGIC,
+    statfs::OVERLAYFS_SUPER_MAGIC,
+];
+
+/// What a name was found to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    Absent,
+    /// There, and no link.
+    Plain,
+}
+
+/// What is known of names, by the state of their directory.
+#[derive(Debug, Default)]
+pub struct Directories {
+    known: Mutex<Known>,
+    local: Mutex<HashMap<u64, bool>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    names: HashMap<Stamp, HashMap<Vec<u8>, Name>>,
+    count: usize,
+}
+
+impl Directories {
+    fn get(&self, directory: &Stamp, name: &[u8]) -> Option<Name> {
+        lock(&self.known).names.get(directory)?.get(name).copied()
+    }
+
+    /// Keeps what a name was found to be after the directory's state was taken.
+    fn keep(&self, directory: &Stamp, name: &[u8], what: Name) {
+        if !has_settled(directory.mtime_ns.max(directory.ctime_ns)) {
+            return;
+        }
+        let mut known = lock(&self.known);
+        if known.count >= NAMES_MAX {
+            *known = Known::default();
+        }
+        known.count += 1;
+        known.names.entry(*directory).or_default().insert(name.to_vec(), what);
+    }
+
+    fn is_local(&self, directory: &[u8], device: u64) -> bool {
+        *lock(&self.local).entry(device).or_insert_with(|| {
+            statfs::statfs(path(directory)).is_ok_and(|found| LOCAL.contains(&found.filesystem_type()))
+        })
+    }
+}
+
+/// The directories during one look-up: each is looked at once.
+#[derive(Debug)]
+pub struct View<'a> {
+    directories: &'a Directories,
+    states: HashMap<Vec<u8>, Option<State>>,
+    resolved: HashMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    stamp: Stamp,
+    is_local: bool,
+}
+
+impl<'a> View<'a> {
+    /// Nothing looked at yet.
+    pub fn new(directories: &'a Directories) -> Self {
+        Self { directories, states: HashMap::new(), resolved: HashMap::new() }
+    }
+
+    /// Whether nothing has this name, not even a link.
+    pub fn is_absent(&mut self, at: &[u8]) -> bool {
+        let (directory, name) = (parent(at), file_name(at));
+        let looked = || fs::symlink_metadata(path(at)).err().map(|error| error.kind());
+        if matches!(name, b"" | b"." | b"..") {
+            return looked().is_some();
+        }
+        let Some(State { stamp, is_local }) = self.state(directory) else { return true };
+        if is_local && let Some(known) = self.directories.get(&stamp, name) {
+            return known == Name::Absent;
+        }
+        let missing = looked();
+        if is_local && missing == Some(io::ErrorKind::NotFound) {
+            self.directories.keep(&stamp, name, Name::Absent);
+        }
+        missing.is_some()
+    }
+
+    /// The path without links, `.` and `..`; none where it leads nowhere.
+    pub fn resolve(&mut self, at: &[u8]) -> Option<Vec<u8>> {
+        self.follow(at, LINKS_MAX)
+    }
+
+    fn follow(&mut self, at: &[u8], links: u32) -> Option<Vec<u8>> {
+        if at.is_empty() || at == b"/" {
+            return Some(b"/".to_vec());
+        }
+        if let Some(known) = self.resolved.get(at) {
+            return known.clone();
+        }
+        let directory = self.follow(parent(at), links)?;
+        let found = match file_name(at) {
+            b"" | b"." => Some(directory),
+            b".." => Some(parent(&directory).to_vec()),
+            name => self.entry(&directory, name, links),
+        };
+        self.resolved.insert(at.to_vec(), found.clone());
+        found
+    }
+
+    /// Where a name in a directory without links leads.
+    fn entry(&mut self, directory: &[u8], name: &[u8], links: u32) -> Option<Vec<u8>> {
+        let at = [directory.strip_suffix(b"/").unwrap_or(directory), b"/", name].concat();
+        let state = self.state(directory)?;
+        if state.is_local && self.directories.get(&state.stamp, name) == Some(Name::Plain) {
+            return Some(at);
+        }
+        match fs::read_link(path(&at)) {
+            Ok(target) => {
+                let target = target.into_os_string().into_vec();
+                let target = if target.starts_with(b"/") { target } else { [directory, b"/", &target].concat() };
+                self.follow(&target, links.checked_sub(1)?)
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                if state.is_local {
+                    self.directories.keep(&state.stamp, name, Name::Plain);
+                }
+                Some(at)
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn state(&mut self, directory: &[u8]) -> Option<State> {
+        if let Some(state) = self.states.get(directory) {
+            return *state;
+        }
+        let meta = fs::metadata(path(directory)).ok().filter(fs::Metadata::is_dir);
+        let state = meta.map(|meta| {
+            let stamp = Stamp::of(&meta);
+            State { stamp, is_local: self.directories.is_local(directory, stamp.dev) }
+        });
+        self.states.insert(directory.to_vec(), state);
+        state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+    use std::time::Duration;
+
+    fn bytes(at: &Path) -> &[u8] {
+        at.as_os_str().as_bytes()
+    }
+
+    #[test]
+    fn a_name_that_appears_is_seen_whenever_it_was_asked_for_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let directories = Directories::default();
+        let at = dir.path().join("x.h");
+        for wait in [0, 60, 60] {
+            std::thread::sleep(Duration::from_millis(wait));
+            for _ in 0..2 {
+                assert!(View::new(&directories).is_absent(bytes(&at)));
+            }
+            fs::write(&at, "").unwrap();
+            assert!(!View::new(&directories).is_absent(bytes(&at)), "after {wait} ms");
+            fs::remove_file(&at).unwrap();
+        }
+        let below = dir.path().join("none/x.h");
+        assert!(View::new(&directories).is_absent(bytes(&below)));
+        fs::create_dir(dir.path().join("none")).unwrap();
+        fs::write(&below, "").unwrap();
+        assert!(!View::new(&directories).is_absent(bytes(&below)));
+    }
+
+    #[test]
+    fn an_unmoved_directory_is_asked_no_name_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let directories = Directories::default();
+        std::thread::sleep(Duration::from_millis(60));
+        assert!(View::new(&directories).is_absent(bytes(&dir.path().join("x"))));
+        assert_eq!(lock(&directories.known).count, 1);
+        assert!(View::new(&directories).is_absent(bytes(&dir.path().join("x"))));
+        assert_eq!(lock(&directories.known).count, 1);
+    }
+
+    #[test]
+    fn paths_resolve_as_the_kernel_does_and_follow_a_link_that_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(root.join("a/b/f"), "").unwrap();
+        fs::write(root.join("f"), "").unwrap();
+        symlink("a/b", root.join("l")).unwrap();
+        symlink("l2", root.join("l2")).unwrap();
+        let directories = Directories::default();
+        for wait in [0, 60] {
+            std::thread::sleep(Duration::from_millis(wait));
+            for name in ["a/b/f", "l/f", "l/../b/./f", "a/../f", "a//b", "l2/x", "none", "f"] {
+                let at = root.join(name);
+                let want = fs::canonicalize(&at).ok().map(|found| found.into_os_string().into_vec());
+                for _ in 0..2 {
+                    assert_eq!(View::new(&directories).resolve(bytes(&at)), want, "{name}");
+                }
+            }
+        }
+        fs::remove_file(root.join("f")).unwrap();
+        symlink("a/b/f", root.join("f")).unwrap();
+        let found = View::new(&directories).resolve(bytes(&root.join("f")));
+        assert_eq!(found.as_deref(), Some(bytes(&root.join("a/b/f"))));
+    }
+}
