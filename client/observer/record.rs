@@ -175,7 +175,9 @@ impl Event<'_> {
         let record = base.add(at);
         record.add(4).cast::<u16>().write(self.kind);
         record.add(6).cast::<u16>().write(self.flags);
-        record.add(8).cast::<u32>().write(sys::getpid());
+        // What becomes of a process is told by its own number, even where it runs in its parent's memory.
+        let lives = matches!(self.kind, trace::START | trace::EXEC | trace::EXEC_FAILED | trace::SPAWN | trace::EXIT);
+        record.add(8).cast::<u32>().write(if lives { sys::getpid() } else { session::pid() });
         record.add(12).cast::<u32>().write(self.errno);
         record.add(16).cast::<u64>().write(self.call.time);
         record.add(24).cast::<u64>().write(self.call.caller as u64);

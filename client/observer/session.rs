@@ -16,6 +16,8 @@ static STATE: AtomicU32 = AtomicU32::new(NEW);
 /// The process that began; a forked child has another number.
 static PID: AtomicU32 = AtomicU32::new(0);
 
+static OWN_PID: AtomicPtr<AtomicU32> = AtomicPtr::new(null_mut());
+
 pub const TRACE: &[u8] = b"ZCACHE_TRACE=";
 pub const PARENT: &[u8] = b"ZCACHE_PARENT=";
 pub const PRELOAD: &[u8] = b"LD_PRELOAD=";
@@ -53,6 +55,21 @@ pub fn silence() {
     STATE.store(SILENT, Release);
 }
 
+/// This process's number, kept where a fork finds it wiped. A vforked child gets its parent's, whose program it runs.
+pub unsafe fn pid() -> u32 {
+    let page = OWN_PID.load(Relaxed);
+    if page.is_null() {
+        return sys::getpid();
+    }
+    let known = (*page).load(Relaxed);
+    if known != 0 {
+        return known;
+    }
+    let pid = sys::getpid();
+    (*page).store(pid, Relaxed);
+    pid
+}
+
 /// Whether this is the process that began, not a fork of it.
 pub unsafe fn is_first() -> bool {
     PID.load(Relaxed) == sys::getpid()
@@ -80,14 +97,29 @@ pub unsafe fn begin(environment: *mut *const c_char) {
     let trace = hidden().trace;
     let recording = !trace.is_null() && record::open(trace.add(TRACE.len()));
     PID.store(sys::getpid(), Relaxed);
+    if recording {
+        OWN_PID.store(sys::map_wiped_on_fork().cast(), Relaxed);
+    }
     STATE.store(if recording { RECORDING } else { SILENT }, Release);
     if recording {
         let mut room = sys::room::<{ sys::PATH_MAX }>();
         let program = sys::readlink(c"/proc/self/exe".as_ptr(), &mut room);
+        end_with_parent(program, sys::bytes(trace.add(TRACE.len())));
         Call::begin(0).event(trace::START).value(sys::getppid() as u64).texts(program, &[]);
         modules::scan();
     }
     sys::set_errno(errno);
+}
+
+/// A compiler must not outlive the client that stands for it, since the build believes it gone, nor the driver that waits
+/// for it. `trace` is `/proc/<client>/fd/<number>`.
+unsafe fn end_with_parent(program: &[u8], trace: &[u8]) {
+    let digits = trace.split(|&byte| byte == b'/').nth(2).unwrap_or_default();
+    let client = digits.iter().fold(0u32, |number, digit| number.wrapping_mul(10).wrapping_add(digit.wrapping_sub(b'0') as u32));
+    let name = program.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    if sys::getppid() == client || sys::starts_with(name, b"cc1") {
+        sys::die_with_parent();
+    }
 }
 
 unsafe extern "C" fn find_own_path(

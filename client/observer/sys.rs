@@ -14,6 +14,8 @@ mod number {
     pub const GETPID: usize = 39;
     pub const GETCWD: usize = 79;
     pub const GETPPID: usize = 110;
+    pub const MADVISE: usize = 28;
+    pub const PRCTL: usize = 157;
     pub const CLOCK_GETTIME: usize = 228;
     pub const EXIT_GROUP: usize = 231;
     pub const OPENAT: usize = 257;
@@ -34,6 +36,8 @@ mod number {
     pub const CLOCK_GETTIME: usize = 113;
     pub const GETPID: usize = 172;
     pub const GETPPID: usize = 173;
+    pub const PRCTL: usize = 167;
+    pub const MADVISE: usize = 233;
     pub const MUNMAP: usize = 215;
     pub const MMAP: usize = 222;
     pub const STATX: usize = 291;
@@ -112,6 +116,13 @@ pub unsafe fn getppid() -> u32 {
     syscall(number::GETPPID, [0; 6]) as u32
 }
 
+/// Ends this process when its parent ends.
+pub unsafe fn die_with_parent() {
+    const PR_SET_PDEATHSIG: usize = 1;
+    const SIGKILL: usize = 9;
+    syscall(number::PRCTL, [PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0]);
+}
+
 pub unsafe fn exit_group(status: c_int) -> ! {
     loop {
         syscall(number::EXIT_GROUP, [status as usize, 0, 0, 0, 0, 0]);
@@ -178,6 +189,18 @@ pub unsafe fn map(length: usize, fd: isize) -> *mut u8 {
     let flags = if fd < 0 { 0x22 } else { 0x01 };
     let at = syscall(number::MMAP, [0, length, 3, flags, fd as usize, 0]);
     if (-4095..0).contains(&at) { core::ptr::null_mut() } else { at as *mut u8 }
+}
+
+/// Fresh memory of one page that reads as zeros in a forked child. Null where the kernel has no such thing.
+pub unsafe fn map_wiped_on_fork() -> *mut u8 {
+    const MADV_WIPEONFORK: usize = 18;
+    const PAGE: usize = 4096;
+    let at = map(PAGE, -1);
+    if !at.is_null() && syscall(number::MADVISE, [at as usize, PAGE, MADV_WIPEONFORK, 0, 0, 0]) != 0 {
+        unmap(at, PAGE);
+        return core::ptr::null_mut();
+    }
+    at
 }
 
 pub unsafe fn unmap(at: *mut u8, length: usize) {

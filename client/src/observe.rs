@@ -124,13 +124,33 @@ fn is_installed(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.uid() == uid && m.len() == OBSERVER.len() as u64)
 }
 
-/// Whether the dynamic linker would load the observer into `program` without complaint: it is of this machine's kind.
-pub fn fits(program: &Path) -> bool {
-    let mut head = [0; 20];
-    let read = File::open(program).and_then(|mut file| file.read_exact(&mut head));
-    let same = |range: std::ops::Range<usize>| head[range.clone()] == OBSERVER[range];
-    match read {
-        Ok(()) if head.starts_with(b"\x7fELF") => same(4..6) && same(18..20),
-        _ => true,
+/// What becomes of the observer in a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// The dynamic linker loads it.
+    Certain,
+    /// A script, or a program that nothing is loaded into.
+    Open,
+    /// The dynamic linker would complain: it is a program of another machine.
+    Foreign,
+}
+
+/// What the dynamic linker would make of the observer in `program`.
+pub fn entry(program: &Path) -> Entry {
+    const INTERPRETER: &[u8] = &3u32.to_ne_bytes();
+    const HEAD: usize = 64;
+    let mut head = [0; 1024];
+    let read = File::open(program).and_then(|mut file| file.read(&mut head)).unwrap_or(0);
+    if read < HEAD || !head.starts_with(b"\x7fELF") {
+        return Entry::Open;
     }
+    let same = |range: std::ops::Range<usize>| head[range.clone()] == OBSERVER[range];
+    if !same(4..6) || !same(18..20) {
+        return Entry::Foreign;
+    }
+    let number = |at: usize| usize::from(u16::from_ne_bytes([head[at], head[at + 1]]));
+    // The table of segments follows the header in every program that a linker made.
+    let segments = head[HEAD..].chunks_exact(number(54).max(4)).take(number(56));
+    let mut kinds = segments.map(|segment| &segment[..4]);
+    if kinds.any(|kind| kind == INTERPRETER) { Entry::Certain } else { Entry::Open }
 }
