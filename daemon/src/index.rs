@@ -4,8 +4,9 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zcache_proto::Digest;
 
@@ -15,6 +16,9 @@ use crate::manifest::Manifest;
 const PAGES: u64 = 16 << 20;
 /// Most remembered file digests; beyond it all are forgotten and learnt again.
 const MEMO_MAX: usize = 500_000;
+
+/// Longest manifest, bytes: one that claims more is damaged.
+const MANIFEST_MAX: usize = 256 << 20;
 
 /// What is known of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +40,8 @@ pub struct Index {
     blobs: sled::Tree,
     memo: sled::Tree,
     meta: sled::Tree,
+    /// Lengths of `manifests` and `blobs`, which sled would count one by one each time.
+    counts: Arc<[AtomicU64; 2]>,
 }
 
 impl Index {
@@ -48,7 +54,8 @@ impl Index {
         if memo.len() > MEMO_MAX {
             memo.clear().map_err(io::Error::other)?;
         }
-        Ok(Self { db, manifests, blobs, memo, meta })
+        let counts = Arc::new([&manifests, &blobs].map(|tree| AtomicU64::new(tree.len() as u64)));
+        Ok(Self { db, manifests, blobs, memo, meta, counts })
     }
 
     /// Opens the index at `dir`; one that does not open goes to `aside`, and an empty one takes its place.
@@ -71,15 +78,15 @@ impl Index {
 
     /// What is known of an action.
     pub fn manifest(&self, action: &Digest) -> Option<Manifest> {
-        get(&self.manifests, &action.0)
+        decode_manifest(&self.manifests.get(action.0).ok()??)
     }
 
     /// Replaces what is known of an action.
     pub fn put_manifest(&self, action: &Digest, manifest: &Manifest) -> io::Result<()> {
         if manifest.entries.is_empty() {
-            return self.manifests.remove(action.0).map(drop).map_err(io::Error::other);
+            return remove(&self.manifests, &self.counts[0], &action.0);
         }
-        put(&self.manifests, &action.0, manifest)
+        put(&self.manifests, &self.counts[0], &action.0, encode_manifest(manifest)?)
     }
 
     /// Every action that is known.
@@ -89,17 +96,18 @@ impl Index {
 
     /// What is known of a blob.
     pub fn blob(&self, digest: &Digest) -> Option<BlobRecord> {
-        get(&self.blobs, &digest.0)
+        postcard::from_bytes(&self.blobs.get(digest.0).ok()??).ok()
     }
 
     /// Replaces what is known of a blob.
     pub fn put_blob(&self, digest: &Digest, record: &BlobRecord) -> io::Result<()> {
-        put(&self.blobs, &digest.0, record)
+        let record = postcard::to_stdvec(record).map_err(io::Error::other)?;
+        put(&self.blobs, &self.counts[1], &digest.0, record)
     }
 
     /// Forgets a blob.
     pub fn remove_blob(&self, digest: &Digest) -> io::Result<()> {
-        self.blobs.remove(digest.0).map(drop).map_err(io::Error::other)
+        remove(&self.blobs, &self.counts[1], &digest.0)
     }
 
     /// Every blob that is known.
@@ -111,12 +119,12 @@ impl Index {
 
     /// Number of blobs.
     pub fn blob_count(&self) -> u64 {
-        self.blobs.len() as u64
+        self.counts[1].load(Ordering::Relaxed)
     }
 
     /// Number of actions with a result.
     pub fn action_count(&self) -> u64 {
-        self.manifests.len() as u64
+        self.counts[0].load(Ordering::Relaxed)
     }
 
     /// The digest of a file with this identity.
@@ -142,7 +150,10 @@ impl Index {
 
     /// Forgets all actions and blobs; the memo and the statistics stay.
     pub fn clear(&self) -> io::Result<()> {
-        self.manifests.clear().and_then(|()| self.blobs.clear()).map_err(io::Error::other)
+        self.manifests.clear().and_then(|()| self.blobs.clear()).map_err(io::Error::other)?;
+        let trees = [&self.manifests, &self.blobs];
+        self.counts.iter().zip(trees).for_each(|(count, tree)| count.store(tree.len() as u64, Ordering::Relaxed));
+        Ok(())
     }
 
     /// Writes all to disk.
@@ -151,13 +162,29 @@ impl Index {
     }
 }
 
-fn get<T: DeserializeOwned>(tree: &sled::Tree, key: &[u8]) -> Option<T> {
-    postcard::from_bytes(&tree.get(key).ok()??).ok()
+/// Paths, most of them alike: a tenth is left of them.
+fn encode_manifest(manifest: &Manifest) -> io::Result<Vec<u8>> {
+    Ok(lz4_flex::compress_prepend_size(&postcard::to_stdvec(manifest).map_err(io::Error::other)?))
 }
 
-fn put<T: Serialize>(tree: &sled::Tree, key: &[u8], value: &T) -> io::Result<()> {
-    let bytes = postcard::to_stdvec(value).map_err(io::Error::other)?;
-    tree.insert(key, bytes).map(drop).map_err(io::Error::other)
+fn decode_manifest(bytes: &[u8]) -> Option<Manifest> {
+    let (length, _) = lz4_flex::block::uncompressed_size(bytes).ok()?;
+    if length > MANIFEST_MAX {
+        return None;
+    }
+    postcard::from_bytes(&lz4_flex::decompress_size_prepended(bytes).ok()?).ok()
+}
+
+fn put(tree: &sled::Tree, count: &AtomicU64, key: &[u8], value: Vec<u8>) -> io::Result<()> {
+    let before = tree.insert(key, value).map_err(io::Error::other)?;
+    count.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
+    Ok(())
+}
+
+fn remove(tree: &sled::Tree, count: &AtomicU64, key: &[u8]) -> io::Result<()> {
+    let before = tree.remove(key).map_err(io::Error::other)?;
+    count.fetch_sub(u64::from(before.is_some()), Ordering::Relaxed);
+    Ok(())
 }
 
 #[cfg(test)]
