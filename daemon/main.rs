@@ -47,7 +47,7 @@ fn run(activation: Activation) -> Result<(), ServeError> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log).map_err(std::io::Error::other)?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let endpoint = Endpoint::from_env(variable, nix::unistd::getuid().as_raw());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(server::serve(config, endpoint, activation));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     served

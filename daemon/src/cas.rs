@@ -6,8 +6,9 @@ use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use nix::errno::Errno;
 use zcache_proto::Digest;
 
 use crate::inputs::Stamp;
@@ -18,6 +19,8 @@ use crate::template::names_root;
 pub struct Cas {
     dir: PathBuf,
     next: AtomicU64,
+    /// Whether the store's file system may share blocks between files: until it says that it cannot.
+    clones: AtomicBool,
 }
 
 /// A file in the store's `tmp/`, removed when dropped.
@@ -76,7 +79,7 @@ impl Cas {
         for entry in fs::read_dir(dir.join("tmp"))?.flatten() {
             let _ = fs::remove_file(entry.path()).or_else(|_| fs::remove_dir_all(entry.path()));
         }
-        Ok(Self { dir: dir.to_owned(), next: AtomicU64::new(0) })
+        Ok(Self { dir: dir.to_owned(), next: AtomicU64::new(0), clones: AtomicBool::new(true) })
     }
 
     /// Where a blob is, or would be.
@@ -94,7 +97,7 @@ impl Cas {
         let at = Temporary(self.temporary());
         let before = Stamp::of(&fs::symlink_metadata(output)?);
         let own = |at, taken| Held { at, taken, is_own: true, copied: None };
-        if !link && clone(output, &at.0).is_ok() {
+        if !link && self.clone(output, &at.0).is_ok() {
             return Ok(own(at, before));
         }
         if fs::hard_link(output, &at.0).is_ok() {
@@ -103,8 +106,36 @@ impl Cas {
             let held = Held { at, taken, is_own: link, copied: None };
             return if same { Ok(held) } else { Err(io::Error::other("replaced meanwhile")) };
         }
-        copy(output, &at.0)?;
+        self.copy(output, &at.0)?;
         Ok(own(at, before))
+    }
+
+    /// A copy that shares the blocks, where the file system can.
+    fn clone(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if !self.clones.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let source = File::open(from)?;
+        let target = File::options().write(true).create_new(true).open(to)?;
+        // SAFETY: both descriptors are open for the whole call; FICLONE takes the source's as its argument.
+        let cloned = unsafe { ficlone(target.as_raw_fd(), source.as_raw_fd() as u64) };
+        cloned.map(drop).map_err(|errno| {
+            self.clones.fetch_and(errno != Errno::EOPNOTSUPP, Ordering::Relaxed);
+            let _ = fs::remove_file(to);
+            errno.into()
+        })
+    }
+
+    /// A copy that is whole when this returns: a file system may report a failed write only now.
+    fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if self.clone(from, to).is_ok() {
+            return Ok(());
+        }
+        let mut target = File::options().write(true).create_new(true).open(to)?;
+        let copied = io::copy(&mut File::open(from)?, &mut target);
+        copied.map(drop).inspect_err(|_| {
+            let _ = fs::remove_file(to);
+        })
     }
 
     /// Makes a held link a copy of its own, where the output may be written into. The link stays until it is adopted.
@@ -113,7 +144,7 @@ impl Cas {
             return Ok(());
         }
         let copied = Temporary(self.temporary());
-        copy(&held.at.0, &copied.0)?;
+        self.copy(&held.at.0, &copied.0)?;
         held.check()?;
         held.copied = Some(copied);
         Ok(())
@@ -207,30 +238,6 @@ fn scan(file: &mut File, needles: &[&[u8]]) -> io::Result<Scanned> {
 }
 
 nix::ioctl_write_int!(ficlone, 0x94, 9);
-
-/// A copy that shares the blocks, where the file system can.
-fn clone(from: &Path, to: &Path) -> io::Result<()> {
-    let source = File::open(from)?;
-    let target = File::options().write(true).create_new(true).open(to)?;
-    // SAFETY: both descriptors are open for the whole call; FICLONE takes the source's as its argument.
-    let cloned = unsafe { ficlone(target.as_raw_fd(), source.as_raw_fd() as u64) };
-    cloned.map(drop).map_err(|errno| {
-        let _ = fs::remove_file(to);
-        errno.into()
-    })
-}
-
-/// A copy that is whole when this returns: a file system may report a failed write only now.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    if clone(from, to).is_ok() {
-        return Ok(());
-    }
-    let mut target = File::options().write(true).create_new(true).open(to)?;
-    let copied = io::copy(&mut File::open(from)?, &mut target);
-    copied.map(drop).inspect_err(|_| {
-        let _ = fs::remove_file(to);
-    })
-}
 
 #[cfg(test)]
 mod tests {
