@@ -337,6 +337,24 @@ fn a_link_where_the_output_goes() {
 
 /// Too short a limit for the observer's record is no reason to end a compile.
 #[test]
+fn files_that_a_compiler_appends_to() {
+    let world = World::new();
+    world.write(&[("w/a.c", "#include \"x.h\"\nint a;"), ("w/b.c", "#include \"x.h\"\nint b;"), ("w/x.h", "")]);
+    for variables in ["DEPENDENCIES_OUTPUT=all.d", "SUNPRO_DEPENDENCIES='all.d it'"] {
+        let build = |client: &str| {
+            world.remove("w/all.d");
+            let line = format!("export {variables}; for x in a b a; do {client} gcc -c $x.c -o $x.o || exit; done");
+            run(world.command("sh").args(["-c", &line]).current_dir(world.path("w")));
+            fs::read_to_string(world.path("w/all.d")).unwrap()
+        };
+        let bare = build("");
+        for round in 0..3 {
+            assert_eq!(build(CLIENT), bare, "round {round} of {variables}: {}", world.log());
+        }
+    }
+}
+
+#[test]
 fn a_limit_on_the_length_of_files() {
     let world = World::new();
     world.write(&[("p/x.c", "int x;")]);

@@ -24,9 +24,9 @@ const S_IFMT: u64 = 0o170_000;
 /// Reads `records`, which a compile of `family` for `invocation` left.
 pub fn distill(records: &[Record<'_>], family: &dyn Family, invocation: &Invocation) -> Distilled {
     let images = Images::of(records, invocation.pid, &invocation.program);
-    let out = Distilled::default();
     let Invocation { env, argv, .. } = invocation;
-    let mut distiller = Distiller { family, env, argv, images: &images, made: BTreeSet::new(), out };
+    let (made, out) = (BTreeSet::new(), Distilled::default());
+    let mut distiller = Distiller { family, env, argv, images: &images, made, out };
     distiller.programs();
     for (index, record) in records.iter().enumerate() {
         if !images.is_exempt(index) && !distiller.calls_back(index, record) {
@@ -306,8 +306,9 @@ impl Distiller<'_> {
             self.out.refusals.insert(Refusal::RewritesInput(path.clone()));
         }
         let fresh = record.has(trace::TRUNCATE) || record.has(trace::EXCLUSIVE) || self.is_made(&path);
-        if !fresh {
-            self.out.modified.insert(path.clone());
+        // It may append to what is there: only where nothing is, the result is all that there will be.
+        if !fresh && self.out.modified.insert(path.clone()) {
+            self.out.absent_before.insert(path.clone());
         }
         if record.has(trace::EXCLUSIVE) {
             return self.make_new(path, own);
