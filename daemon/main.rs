@@ -33,6 +33,8 @@ fn main() -> ExitCode {
     // A limit on the length of files, inherited from a shell, is an error of the write and not the daemon's end.
     // SAFETY: no handler runs.
     let _ = unsafe { nix::sys::signal::signal(nix::sys::signal::SIGXFSZ, nix::sys::signal::SigHandler::SigIgn) };
+    // What a build made is its user's alone, whatever the umask of the shell that started the build.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     match run(activation) {
         Ok(()) | Err(ServeError::AlreadyRunning(_)) => ExitCode::SUCCESS,
         Err(error) => {

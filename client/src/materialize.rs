@@ -12,11 +12,24 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zcache_proto::v1::output::Content;
 use zcache_proto::v1::{Hit, Output};
 
-/// Puts every output of `hit` in place.
+/// Puts every output of `hit` in place, or none: a compiler that runs instead needs the room, and may fail as well.
 pub fn materialize(hit: &Hit) -> io::Result<()> {
     let time = UNIX_EPOCH + Duration::from_nanos(hit.mtime_ns.unsigned_abs());
     hit.outputs.iter().try_for_each(is_free)?;
-    hit.outputs.iter().try_for_each(|output| place(output, time))
+    for (placed, output) in hit.outputs.iter().enumerate() {
+        if let Err(error) = place(output, time) {
+            hit.outputs[..=placed].iter().for_each(withdraw);
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Takes away what was put in place, whole or in part.
+fn withdraw(output: &Output) {
+    if !matches!(output.content, Some(Content::Directory(_))) {
+        let _ = fs::remove_file(Path::new(std::ffi::OsStr::from_bytes(&output.path)));
+    }
 }
 
 /// What a compiler writes to through a link, or into a pipe or device, only a compiler can write.
@@ -48,7 +61,8 @@ fn place(output: &Output, time: SystemTime) -> io::Result<()> {
         Content::Inline(bytes) => {
             let mut file = create(at)?;
             io::Write::write_all(&mut file, bytes)?;
-            finish(&file, output.mode, time)
+            finish(&file, output.mode, time)?;
+            close(file)
         }
         Content::Blob(blob) => restore(Path::new(std::ffi::OsStr::from_bytes(blob)), at, output, time),
     }
@@ -61,17 +75,23 @@ fn restore(blob: &Path, at: &Path, output: &Output, time: SystemTime) -> io::Res
     }
     let target = create(at)?;
     if clone(&source, &target).is_ok() {
-        return finish(&target, output.mode, time);
+        finish(&target, output.mode, time)?;
+        return close(target);
     }
     if output.link && link(blob, at)? {
         return finish(&source, output.mode, time);
     }
     let target = if output.link { create_again(at)? } else { target };
-    // A file system may report a failed write only when asked for all of it.
     if io::copy(&mut &source, &mut &target)? != output.size {
         return Err(io::Error::other("a blob ended early"));
     }
-    finish(&target, output.mode, time)
+    finish(&target, output.mode, time)?;
+    close(target)
+}
+
+/// Some file systems say only now that a write failed.
+fn close(file: File) -> io::Result<()> {
+    Ok(nix::unistd::close(file)?)
 }
 
 /// Links `at` to the blob unless another tree has: whether it is linked.

@@ -133,7 +133,8 @@ impl Cas {
         }
         let mut target = File::options().write(true).create_new(true).open(to)?;
         let copied = io::copy(&mut File::open(from)?, &mut target);
-        copied.map(drop).inspect_err(|_| {
+        let closed = copied.and_then(|_| Ok(nix::unistd::close(target)?));
+        closed.inspect_err(|_| {
             let _ = fs::remove_file(to);
         })
     }
