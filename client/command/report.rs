@@ -64,6 +64,14 @@ fn store(store: &Store) -> Vec<String> {
             count(store.quarantined, "damaged blob", "damaged blobs")
         ));
     }
+    if !store.problem.is_empty() {
+        let why = match store.problem.as_str() {
+            "store_full" => "its disk is full",
+            "store_read_only" => "it is read-only",
+            other => other,
+        };
+        lines.push(format!("          nothing is stored now: {why}"));
+    }
     lines
 }
 

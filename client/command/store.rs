@@ -19,8 +19,8 @@ pub fn zero() -> Result<(), Failure> {
     match running(&endpoint()) {
         Ok(mut session) => drop(session.ask(ANSWER, async |client| client.zero(v1::ZeroRequest {}).await)?),
         Err(SessionError::Absent) => at_rest(&config.dir, config.max_size, |store| {
-            store.index.put_meta(STATS, &[])?;
-            Ok(store.index.flush()?)
+            store.index().put_meta(STATS, &[])?;
+            Ok(store.index().flush()?)
         })
         .map(Option::unwrap_or_default)?,
         Err(error) => return Err(error.into()),

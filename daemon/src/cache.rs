@@ -133,7 +133,7 @@ impl Cache {
     /// The result of an action, if one holds now; else why not.
     pub fn find(&self, asked: &Arc<Asked>, command: &Command) -> Result<v1::Hit, &'static str> {
         let store = &self.shelf.store;
-        let mut manifest = store.index.manifest(&command.action).ok_or("new")?;
+        let mut manifest = store.index().manifest(&command.action).ok_or("new")?;
         let mtime_ns = wire::now_ns();
         let mut lost = None;
         loop {
@@ -150,12 +150,12 @@ impl Cache {
             let blobs: Vec<_> = manifest.entries[index].result.blobs().collect();
             if !store.promise(&blobs, mtime_ns) {
                 manifest.entries.remove(index);
-                let _ = store.index.put_manifest(&command.action, &manifest);
+                let _ = store.index().put_manifest(&command.action, &manifest);
                 lost = Some("blob_lost");
                 continue;
             }
             if manifest.touch(index) {
-                let _ = store.index.put_manifest(&command.action, &manifest);
+                let _ = store.index().put_manifest(&command.action, &manifest);
             }
             let entry = &manifest.entries[0];
             self.fold_hit(asked, command, &entry.expectations, &entry.result);

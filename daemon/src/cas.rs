@@ -79,7 +79,18 @@ impl Cas {
         for entry in fs::read_dir(dir.join("tmp"))?.flatten() {
             let _ = fs::remove_file(entry.path()).or_else(|_| fs::remove_dir_all(entry.path()));
         }
-        Ok(Self { dir: dir.to_owned(), next: AtomicU64::new(0), clones: AtomicBool::new(true) })
+        Ok(Self::at(dir))
+    }
+
+    /// The blobs below `dir`, as they are.
+    pub fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), next: AtomicU64::new(0), clones: AtomicBool::new(true) }
+    }
+
+    /// Takes away what is where the blob would be.
+    pub fn clear_way(&self, digest: &Digest) {
+        let at = self.path(digest);
+        let _ = fs::remove_file(&at).or_else(|_| fs::remove_dir_all(&at));
     }
 
     /// Where a blob is, or would be.

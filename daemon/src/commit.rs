@@ -76,6 +76,7 @@ impl Shelf {
         if let Some(refusal) = compiled.seen.refusals.first() {
             return Err(refusal.clone());
         }
+        self.store.admits()?;
         let made = |at: &&Vec<u8>| compiled.seen.outputs.contains(*at) || compiled.seen.directories.contains(*at);
         let absent = compiled.seen.absent.iter().chain(compiled.seen.absent_before.iter().filter(|at| !made(at)));
         let mut names = View::new(&self.directories);
@@ -194,9 +195,9 @@ impl Shelf {
             duration_ms: compiled.duration_ms,
         };
         let action = &compiled.command.action;
-        let mut manifest = self.store.index.manifest(action).unwrap_or_default();
+        let mut manifest = self.store.index().manifest(action).unwrap_or_default();
         manifest.insert(Entry { expectations, result });
-        self.store.index.put_manifest(action, &manifest).map_err(|error| Refusal::Store(error.to_string()))?;
+        self.store.index().put_manifest(action, &manifest).map_err(|error| Refusal::Store(error.to_string()))?;
         self.store.evict();
         Ok(())
     }

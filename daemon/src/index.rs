@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 use zcache_proto::Digest;
 
@@ -47,9 +48,19 @@ pub struct Index {
 impl Index {
     /// Opens the index at `dir`, or fails: another daemon may hold it.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        let config = sled::Config::new().path(dir).cache_capacity(PAGES).flush_every_ms(Some(1000));
-        let db = config.open().map_err(io::Error::other)?;
-        let tree = |name: &str| db.open_tree(name).map_err(io::Error::other);
+        Self::open_as(sled::Config::new().path(dir))
+    }
+
+    /// Opens the index at `dir`, which is removed when it is closed.
+    pub fn scratch(dir: &Path) -> io::Result<Self> {
+        // sled panics on some damage where it should answer with an error.
+        let opened = std::panic::catch_unwind(|| Self::open_as(sled::Config::new().path(dir).temporary(true)));
+        opened.unwrap_or_else(|_| Err(io::Error::other("the index is damaged")))
+    }
+
+    fn open_as(config: sled::Config) -> io::Result<Self> {
+        let db = config.cache_capacity(PAGES).flush_every_ms(Some(1000)).open().map_err(failed)?;
+        let tree = |name: &str| db.open_tree(name).map_err(failed);
         let (manifests, blobs, memo, meta) = (tree("manifests")?, tree("blobs")?, tree("memo")?, tree("meta")?);
         if memo.len() > MEMO_MAX {
             memo.clear().map_err(io::Error::other)?;
@@ -59,13 +70,14 @@ impl Index {
     }
 
     /// Opens the index at `dir`; one that does not open goes to `aside`, and an empty one takes its place.
-    /// Says whether it was new.
+    /// Says whether it was new. Fails, and moves nothing, where the disk is at fault.
     pub fn open_or_renew(dir: &Path, aside: &Path) -> io::Result<(Self, bool)> {
         let fresh = !dir.exists();
         // sled panics on some damage where it should answer with an error.
         let opened = std::panic::catch_unwind(|| Self::open(dir));
         match opened {
             Ok(Ok(index)) => Ok((index, fresh)),
+            Ok(Err(error)) if is_of_disk(&error) => Err(error),
             failed => {
                 let why = failed.map_or("panic".to_owned(), |r| r.map_or_else(|e| e.to_string(), |_| String::new()));
                 tracing::error!(%why, aside = %aside.display(), "the index does not open: moved aside, starting empty");
@@ -158,8 +170,19 @@ impl Index {
 
     /// Writes all to disk.
     pub fn flush(&self) -> io::Result<()> {
-        self.db.flush().map(drop).map_err(io::Error::other)
+        self.db.flush().map(drop).map_err(failed)
     }
+}
+
+/// What the disk says stays as it says it.
+fn failed(error: sled::Error) -> io::Error {
+    if let sled::Error::Io(error) = error { error } else { io::Error::other(error) }
+}
+
+/// Whether what is wrong is not the index: no room, no permission, somebody else has it, too many files are open.
+fn is_of_disk(error: &io::Error) -> bool {
+    let damaged = [Errno::ENOENT, Errno::ENOTDIR, Errno::EISDIR, Errno::ELOOP, Errno::EINVAL, Errno::ENXIO];
+    error.raw_os_error().is_some_and(|number| !damaged.contains(&Errno::from_raw(number)))
 }
 
 /// Paths, most of them alike: a tenth is left of them.

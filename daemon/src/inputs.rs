@@ -14,7 +14,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use zcache_proto::Digest;
 
-use crate::index::Index;
+use crate::records::Records;
 
 /// A file that changed this shortly before it was read may change again without its times showing it: two ticks of
 /// the coarsest kernel clock.
@@ -80,16 +80,16 @@ pub fn path(bytes: &[u8]) -> &Path {
 /// Digests by file identity.
 #[derive(Debug)]
 pub struct Inputs {
-    index: Index,
+    records: Records,
     recent: Mutex<HashMap<Stamp, Digest>>,
     /// Inodes whose change time our own linking moved: the stamp after, and the time at which the content was settled.
     linked: Mutex<HashMap<Stamp, i64>>,
 }
 
 impl Inputs {
-    /// With what `index` remembers.
-    pub fn new(index: Index) -> Self {
-        Self { index, recent: Mutex::default(), linked: Mutex::default() }
+    /// With what is on record.
+    pub fn new(records: impl Into<Records>) -> Self {
+        Self { records: records.into(), recent: Mutex::default(), linked: Mutex::default() }
     }
 
     /// Digest of a regular file, and the state it was read in.
@@ -117,7 +117,7 @@ impl Inputs {
         if let Some(digest) = lock(&self.recent).get(stamp) {
             return Some(*digest);
         }
-        let digest = self.index.memo(&stamp.key())?;
+        let digest = self.records.get().memo(&stamp.key())?;
         self.keep(stamp, digest);
         Some(digest)
     }
@@ -126,7 +126,7 @@ impl Inputs {
     pub fn remember(&self, stamp: &Stamp, digest: Digest) {
         if self.is_settled(stamp) {
             self.keep(stamp, digest);
-            self.index.remember(&stamp.key(), digest);
+            self.records.get().remember(&stamp.key(), digest);
         }
     }
 
@@ -136,7 +136,7 @@ impl Inputs {
         let Ok(stamp) = fs::symlink_metadata(at).and_then(|meta| regular(&meta)) else { return };
         if (stamp.size, stamp.mtime_ns) == (size, mtime_ns) {
             self.keep(&stamp, digest);
-            self.index.remember(&stamp.key(), digest);
+            self.records.get().remember(&stamp.key(), digest);
         }
     }
 
@@ -189,6 +189,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::Index;
 
     #[test]
     fn a_same_size_edit_with_the_time_put_back_is_seen() {

@@ -39,6 +39,10 @@ pub enum Refusal {
     StrangeOutput(Vec<u8>),
     /// A nested compile inside it could not be followed.
     Nested,
+    /// The store's disk has no room.
+    StoreFull,
+    /// The store cannot be written.
+    StoreReadOnly,
     /// The store could not take it.
     Store(String),
 }
@@ -64,6 +68,8 @@ impl Refusal {
             Self::Undeclared(_) => "declared_input_not_observed",
             Self::StrangeOutput(_) => "strange_output",
             Self::Nested => "nested_unknown",
+            Self::StoreFull => "store_full",
+            Self::StoreReadOnly => "store_read_only",
             Self::Store(_) => "store_failed",
         }
     }
@@ -86,7 +92,7 @@ impl fmt::Display for Refusal {
             | Self::StrangeOutput(path) => write!(f, ": {}", String::from_utf8_lossy(path)),
             Self::Client(text) | Self::Store(text) => write!(f, ": {text}"),
             Self::Trace(error) => write!(f, ": {error}"),
-            Self::Failed | Self::Clock | Self::Socket | Self::Nested => Ok(()),
+            Self::Failed | Self::Clock | Self::Socket | Self::Nested | Self::StoreFull | Self::StoreReadOnly => Ok(()),
         }
     }
 }

@@ -26,7 +26,6 @@ use crate::cache::Cache;
 use crate::commit::Shelf;
 use crate::config::Config;
 use crate::directories::Directories;
-use crate::index::Index;
 use crate::inputs::Inputs;
 use crate::plugins::Plugins;
 use crate::service::Service;
@@ -138,7 +137,7 @@ pub async fn serve(config: Config, endpoint: Endpoint, activation: Activation) -
     }
     cache.drain();
     status::save(&cache);
-    let _ = cache.shelf.store.index.flush();
+    let _ = cache.shelf.store.index().flush();
     tracing::info!("stopped");
     drop(lock);
     Ok(())
@@ -157,10 +156,10 @@ fn tell_starter() -> io::Result<()> {
 fn cache(store: Store) -> Cache {
     let saved = status::saved(&store);
     let builds = Builds::new(saved.builds.clone(), now_ns() as u64 / 1_000_000);
-    let index: Index = store.index.clone();
+    let records = store.records.clone();
     let shelf = Shelf {
         store,
-        inputs: Inputs::new(index),
+        inputs: Inputs::new(records),
         directories: Directories::default(),
         plugins: Plugins::default(),
         sources: Sources::default(),
@@ -195,9 +194,15 @@ async fn live(cache: &Arc<Cache>, endpoint: &Endpoint, activation: Activation, o
                 let cache = Arc::clone(cache);
                 let _ = tokio::task::spawn_blocking(move || status::save(&cache)).await;
             }
+            let store = Arc::clone(&cache.shelf);
+            let _ = tokio::task::spawn_blocking(move || store.store.tend()).await;
             let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Watchdog]);
             let lost = activation != Activation::Systemd && identity(&endpoint.socket) != own;
             let idle = activation == Activation::Client && used.elapsed() > IDLE;
+            if cache.shelf.store.premises.is_outgrown() && cache.is_idle() {
+                tracing::info!("the store is no longer read-only: the next daemon writes it");
+                return;
+            }
             if (lost || idle) && cache.is_idle() {
                 tracing::info!(lost, idle, "nobody can or does reach this daemon: it leaves");
                 return;

@@ -19,8 +19,11 @@ pub fn report(cache: &Cache, daemon: Daemon) -> StatusReport {
 
 /// Writes the counters and the history of builds to the index.
 pub fn save(cache: &Cache) {
+    if cache.shelf.store.admits().is_err() {
+        return;
+    }
     let record = kept(cache, false).encode_to_vec();
-    if let Err(error) = cache.shelf.store.index.put_meta(STATS, &record) {
+    if let Err(error) = cache.shelf.store.index().put_meta(STATS, &record) {
         tracing::warn!(%error, "the counters could not be saved");
     }
 }
@@ -41,7 +44,7 @@ pub fn at_rest(config: &Config) -> Result<StatusReport, OpenError> {
 
 /// The counters as they were saved.
 pub fn saved(store: &Store) -> StatusReport {
-    let record = store.index.meta(STATS).unwrap_or_default();
+    let record = store.index().meta(STATS).unwrap_or_default();
     StatusReport::decode(record.as_slice()).unwrap_or_default()
 }
 
@@ -63,9 +66,10 @@ fn describe(store: &Store) -> StoreReport {
         dir: store.dir.display().to_string(),
         bytes: store.bytes(),
         max_bytes: store.max_bytes,
-        blobs: store.index.blob_count(),
-        results: store.index.action_count(),
+        blobs: store.index().blob_count(),
+        results: store.index().action_count(),
         evicted_bytes: store.evicted_bytes(),
         quarantined: store.quarantined(),
+        problem: store.admits().err().map(|refusal| refusal.to_string()).unwrap_or_default(),
     }
 }

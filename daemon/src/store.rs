@@ -2,24 +2,28 @@
 //! Knows digests and records, not what they are for.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, DirBuilder, File};
+use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::errno::Errno;
 use zcache_proto::Digest;
 
 use crate::cas::{Cas, Held, Scanned};
 use crate::evict::{self, Candidate};
 use crate::index::{BlobRecord, Index};
 use crate::inputs::{Stamp, lock};
+use crate::premises::{self, Premises, Room};
+use crate::records::Records;
+use crate::refusal::Refusal;
 
 /// Version of the layout on disk, written to `FORMAT`.
 pub const FORMAT: u32 = 1;
+/// How file systems say that they have no locks.
+const NO_LOCKS: [i32; 4] = [Errno::ENOLCK as i32, Errno::EOPNOTSUPP as i32, Errno::ENOSYS as i32, Errno::EINVAL as i32];
 /// How long a client has to take what a reply promised.
 const PROMISE: Duration = Duration::from_secs(60);
 
@@ -29,6 +33,16 @@ pub enum OpenError {
     /// Another process has it.
     #[error("the store {0} is in use by another daemon; stop it, or set ZCACHE_DIR to another directory")]
     InUse(PathBuf),
+    /// Nothing keeps a second daemon out.
+    #[error(
+        "the store {dir} is on a file system without locks ({error}); set ZCACHE_DIR to a directory on another one"
+    )]
+    NoLocks {
+        /// The store.
+        dir: PathBuf,
+        /// What it says.
+        error: io::Error,
+    },
     /// It was written by a newer zcache.
     #[error(
         "the store {dir} has format {found}, this zcache knows {FORMAT}; upgrade, or set ZCACHE_DIR to another directory"
@@ -58,26 +72,37 @@ pub struct Store {
     pub max_bytes: u64,
     /// Blobs.
     pub cas: Cas,
+    /// Where all of it is.
+    pub premises: Premises,
     /// Records.
-    pub index: Index,
+    pub records: Records,
     bytes: AtomicU64,
     evicted_bytes: AtomicU64,
     quarantined: AtomicU64,
     verified: Mutex<HashSet<Digest>>,
     promised: Mutex<HashMap<Digest, Instant>>,
-    _lock: Flock<File>,
 }
 
 impl Store {
     /// Opens or creates the store at `dir` and holds it for life.
     pub fn open(dir: &Path, max_bytes: u64) -> Result<Self, OpenError> {
         let io = |error: io::Error| OpenError::Io { dir: dir.to_owned(), error };
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
-        let file = File::options().create(true).append(true).open(dir.join("LOCK")).map_err(io)?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| OpenError::InUse(dir.to_owned()))?;
-        check_format(dir)?;
-        let cas = Cas::open(dir).map_err(io)?;
-        let (index, fresh) = Index::open_or_renew(&dir.join("index"), &dir.join("quarantine/index")).map_err(io)?;
+        let premises = Premises::enter(dir).map_err(|error| match error.raw_os_error() {
+            _ if premises::is_taken(&error) => OpenError::InUse(dir.to_owned()),
+            Some(number) if NO_LOCKS.contains(&number) => OpenError::NoLocks { dir: dir.to_owned(), error },
+            _ => io(error),
+        })?;
+        let has_room = premises.room() == Room::Free;
+        check_format(dir).or_else(|error| match error {
+            OpenError::Io { .. } if !has_room => Ok(()),
+            error => Err(error),
+        })?;
+        let cas = Cas::open(dir).or_else(|error| if has_room { Err(io(error)) } else { Ok(Cas::at(dir)) })?;
+        let (records, fresh) = match premises.read_only {
+            true => (Records::copy(&dir.join("index")).map_err(io)?, false),
+            false => Records::open(&dir.join("index"), &dir.join("quarantine/index")).map_err(io)?,
+        };
+        let index = records.get();
         if fresh {
             relearn(&cas, &index).map_err(io)?;
         }
@@ -86,14 +111,37 @@ impl Store {
             dir: dir.to_owned(),
             max_bytes,
             cas,
-            index,
+            premises,
+            records,
             bytes: AtomicU64::new(bytes),
             evicted_bytes: AtomicU64::default(),
             quarantined: AtomicU64::default(),
             verified: Mutex::default(),
             promised: Mutex::default(),
-            _lock: lock,
         })
+    }
+
+    /// The index.
+    pub fn index(&self) -> Index {
+        self.records.get()
+    }
+
+    /// Whether results can be stored now.
+    pub fn admits(&self) -> Result<(), Refusal> {
+        match self.premises.room().refusal() {
+            Some(refusal) => Err(refusal),
+            None => self.records.failure().map_or(Ok(()), |why| Err(Refusal::Store(why))),
+        }
+    }
+
+    /// Looks after what may have changed since: whether the store can be written, and an index that failed.
+    pub fn tend(&self) {
+        self.premises.look();
+        if self.records.tend(self.premises.room() == Room::Free)
+            && let Err(error) = relearn(&self.cas, &self.index())
+        {
+            tracing::warn!(%error, "blobs that the new index does not know are not used");
+        }
     }
 
     /// Total size of the blobs.
@@ -113,14 +161,18 @@ impl Store {
 
     /// Makes a scanned output a blob, or counts one more use of the blob that is there.
     pub fn adopt(&self, held: Held, scanned: &Scanned) -> io::Result<()> {
+        // What lies there unknown may be anything.
+        if self.index().blob(&scanned.digest).is_none() {
+            self.cas.clear_way(&scanned.digest);
+        }
         let mtime_ns = self.cas.adopt(held, &scanned.digest)?;
-        let known = self.index.blob(&scanned.digest);
+        let known = self.index().blob(&scanned.digest);
         if known.is_none() {
             self.bytes.fetch_add(scanned.size, Ordering::Relaxed);
             lock(&self.verified).insert(scanned.digest);
         }
         let mtimes_ns = known.map_or([mtime_ns; 2], |record| record.mtimes_ns);
-        self.index.put_blob(&scanned.digest, &BlobRecord { size: scanned.size, mtimes_ns, used_s: now_s() })
+        self.index().put_blob(&scanned.digest, &BlobRecord { size: scanned.size, mtimes_ns, used_s: now_s() })
     }
 
     /// Promises blobs to a client that will link them with modification time `mtime_ns`: whether all are there and
@@ -136,7 +188,7 @@ impl Store {
     }
 
     fn is_whole(&self, digest: &Digest, size: u64, mtime_ns: i64) -> bool {
-        let (Ok(stamp), Some(record)) = (self.cas.stamp(digest), self.index.blob(digest)) else {
+        let (Ok(stamp), Some(record)) = (self.cas.stamp(digest), self.index().blob(digest)) else {
             self.forget(digest);
             return false;
         };
@@ -149,7 +201,9 @@ impl Store {
             lock(&self.verified).insert(*digest);
         }
         let record = BlobRecord { size, mtimes_ns: [stamp.mtime_ns, mtime_ns], used_s: now_s() };
-        self.index.put_blob(digest, &record).is_ok()
+        // Not to know that it was looked at costs another look.
+        let _ = self.index().put_blob(digest, &record);
+        true
     }
 
     fn quarantine(&self, digest: &Digest) {
@@ -163,8 +217,8 @@ impl Store {
 
     fn forget(&self, digest: &Digest) {
         lock(&self.verified).remove(digest);
-        if let Some(record) = self.index.blob(digest) {
-            let _ = self.index.remove_blob(digest);
+        if let Some(record) = self.index().blob(digest) {
+            let _ = self.index().remove_blob(digest);
             self.bytes.fetch_sub(record.size.min(self.bytes()), Ordering::Relaxed);
         }
     }
@@ -176,7 +230,7 @@ impl Store {
         }
         let candidate =
             |(digest, record): (Digest, BlobRecord)| Candidate { digest, size: record.size, used_s: record.used_s };
-        let blobs = self.index.blobs().map(candidate).collect();
+        let blobs = self.index().blobs().map(candidate).collect();
         let promised =
             lock(&self.promised).iter().filter(|(_, until)| **until > Instant::now()).map(|(d, _)| *d).collect();
         let mut gone = HashSet::new();
@@ -193,12 +247,12 @@ impl Store {
 
     /// Drops the results that need a blob that is gone.
     fn collect(&self, gone: &HashSet<Digest>) {
-        for action in self.index.actions() {
-            let Some(mut manifest) = self.index.manifest(&action) else { continue };
+        for action in self.index().actions() {
+            let Some(mut manifest) = self.index().manifest(&action) else { continue };
             let before = manifest.entries.len();
             manifest.entries.retain(|entry| entry.result.blobs().all(|(digest, _)| !gone.contains(&digest)));
             if manifest.entries.len() != before {
-                let _ = self.index.put_manifest(&action, &manifest);
+                let _ = self.index().put_manifest(&action, &manifest);
             }
         }
     }
@@ -206,13 +260,13 @@ impl Store {
     /// Removes all results and blobs; returns the bytes freed.
     pub fn clear(&self) -> io::Result<u64> {
         let freed = self.bytes();
-        self.index.clear()?;
+        self.index().clear()?;
         for (digest, _) in self.cas.list()? {
             self.cas.remove(&digest)?;
         }
         lock(&self.verified).clear();
         self.bytes.store(0, Ordering::Relaxed);
-        self.index.flush()?;
+        self.index().flush()?;
         Ok(freed)
     }
 }
