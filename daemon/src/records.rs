@@ -1,5 +1,5 @@
 //! Records: the index as the daemon holds it. One that cannot be written is read on, and opened again when there is
-//! hope; where it cannot be opened at all, an empty one stands in for it. Knows no sled and nothing of what is recorded.
+//! hope; where it cannot be opened at all, a copy stands in for it. Knows no sled and nothing of what is recorded.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -48,15 +48,13 @@ impl From<Index> for Records {
 }
 
 impl Records {
-    /// The index at `dir`, or, where the disk does not let it be opened, an empty one until it does. Says whether it
-    /// is new.
+    /// The index at `dir`, or, where the disk does not let it be opened, a copy until it does. Says whether it is new.
     pub fn open(dir: &Path, aside: &Path) -> io::Result<(Self, bool)> {
         let (index, fresh, failure) = match Index::open_or_renew(dir, aside) {
             Ok((index, fresh)) => (index, fresh, Failure::default()),
             Err(error) => {
-                tracing::error!(%error, "the index cannot be opened now: nothing is known and nothing is stored");
-                let failure = Failure { now: Some((Instant::now(), error.to_string())), count: 1 };
-                (Index::scratch(&scratch()?)?, false, failure)
+                tracing::error!(%error, "the index cannot be opened: it is read, and nothing is stored until it can");
+                (stand_in(dir)?, false, Failure { now: Some((Instant::now(), error.to_string())), count: 1 })
             }
         };
         let place = Some((dir.to_owned(), aside.to_owned()));
@@ -66,14 +64,7 @@ impl Records {
 
     /// A copy of the index at `dir`, which cannot be written. What is recorded in it ends with the daemon.
     pub fn copy(dir: &Path) -> io::Result<Self> {
-        let to = scratch()?;
-        let copied = copy_all(dir, &to).and_then(|()| Index::scratch(&to));
-        let index = copied.or_else(|error| {
-            tracing::error!(%error, "the index cannot be copied to where it can be used: nothing is known");
-            let _ = fs::remove_dir_all(&to);
-            Index::scratch(&scratch()?)
-        });
-        index.map(Self::from)
+        stand_in(dir).map(Self::from)
     }
 
     /// The index as it is now.
@@ -120,9 +111,9 @@ impl Records {
         }
     }
 
-    /// Closes the index, which nobody else can open before, and opens it again. An empty one answers meanwhile.
+    /// Closes the index, which nobody else can open before, and opens it again. A copy answers meanwhile.
     fn renew(&self, dir: &Path, aside: &Path) -> io::Result<bool> {
-        let failed = self.swap(Index::scratch(&scratch()?)?);
+        let failed = self.swap(stand_in(dir)?);
         let (closed, closing) = mpsc::channel();
         thread::Builder::new().name("close".into()).spawn(move || {
             drop(failed);
@@ -137,6 +128,17 @@ impl Records {
     fn swap(&self, index: Index) -> Index {
         std::mem::replace(&mut *self.0.current.write().unwrap_or_else(PoisonError::into_inner), index)
     }
+}
+
+/// A copy of the index at `dir` in a directory of its own, empty where there is nothing to copy, no room for it or
+/// where it is damaged.
+fn stand_in(dir: &Path) -> io::Result<Index> {
+    let to = scratch()?;
+    copy_all(dir, &to).and_then(|()| Index::scratch(&to)).or_else(|error| {
+        tracing::debug!(%error, "the index cannot be copied");
+        let _ = fs::remove_dir_all(&to);
+        Index::scratch(&scratch()?)
+    })
 }
 
 /// A new directory that nobody else can have made. Those of processes that were killed are removed.
