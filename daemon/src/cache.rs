@@ -26,6 +26,7 @@ use crate::observation::records;
 use crate::process::{self, Process};
 use crate::refusal::Refusal;
 use crate::stats::Stats;
+use crate::store::now_s;
 use crate::wire;
 
 /// Largest argument file that is read, bytes.
@@ -150,13 +151,14 @@ impl Cache {
             let blobs: Vec<_> = manifest.entries[index].result.blobs().collect();
             if !store.promise(&blobs, mtime_ns) {
                 manifest.entries.remove(index);
-                let _ = store.index.put_manifest(&command.action, &manifest);
+                let _ = store.keep(&command.action, &manifest, now_s());
                 lost = Some("blob_lost");
                 continue;
             }
-            if manifest.touch(index) {
-                let _ = store.index.put_manifest(&command.action, &manifest);
-            }
+            let _ = match manifest.touch(index) {
+                true => store.keep(&command.action, &manifest, now_s()),
+                false => store.index.use_manifest(&command.action, now_s()),
+            };
             let entry = &manifest.entries[0];
             self.fold_hit(asked, command, &entry.expectations, &entry.result);
             let hit = wire::hit(&entry.result, &command.roots, &store.cas, mtime_ns, asked.place.id);
