@@ -63,6 +63,14 @@ enum Verb {
     Zero,
     /// Empty the store; builds that are running go on
     Clear,
+    /// Free what is over the limit, and what no result needs any more; builds that are running go on
+    Gc,
+    /// Read every blob in the store, and fail where one is not what it was
+    Verify {
+        /// Move damaged blobs to quarantine, and forget the results that need them
+        #[arg(long)]
+        repair: bool,
+    },
     /// Have systemd start the daemon when the first compile needs it
     #[command(subcommand)]
     Service(Service),
@@ -88,6 +96,8 @@ fn main() -> ExitCode {
         Verb::Stop => succeeded(daemon::stop()),
         Verb::Zero => succeeded(store::zero()),
         Verb::Clear => succeeded(store::clear()),
+        Verb::Gc => succeeded(store::gc()),
+        Verb::Verify { repair } => store::verify(repair),
         Verb::Service(Service::Install) => succeeded(service::install()),
         Verb::Service(Service::Uninstall) => succeeded(service::uninstall()),
         Verb::Config => succeeded(settings::show()),

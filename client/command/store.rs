@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
 
 use zcache_client::session::SessionError;
 use zcache_daemon::status::STATS;
@@ -11,7 +13,10 @@ use zcache_proto::v1;
 use crate::daemon::{ANSWER, CLEARED, config, endpoint, running};
 use crate::failure::Failure;
 use crate::holder::Holder;
-use crate::text;
+use crate::text::{self, count};
+
+/// How long a person waits while the whole store is read.
+const READ: Duration = Duration::from_secs(24 * 3600);
 
 /// `zcache zero`.
 pub fn zero() -> Result<(), Failure> {
@@ -39,6 +44,43 @@ pub fn clear() -> Result<(), Failure> {
         Err(error) => return Err(error.into()),
     };
     text::print(&format!("the store is empty; {} freed\n", text::size(freed)))
+}
+
+/// `zcache gc`.
+pub fn gc() -> Result<(), Failure> {
+    let config = config()?;
+    let reply = match running(&endpoint()) {
+        Ok(mut session) => session.ask(READ, async |client| client.collect(v1::CollectRequest {}).await)?,
+        Err(SessionError::Absent) => {
+            at_rest(&config.dir, config.max_size, |store| Ok(store.collect()?.into()))?.unwrap_or_default()
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let (results, blobs) = (count(reply.results, "result", "results"), count(reply.blobs, "blob", "blobs"));
+    text::print(&format!("{} freed; {results} led nowhere, nothing needed {blobs}\n", text::size(reply.bytes)))
+}
+
+/// `zcache verify`: an exit code of its own where something is damaged and stays so.
+pub fn verify(repair: bool) -> Result<ExitCode, Failure> {
+    let config = config()?;
+    let request = v1::VerifyRequest { repair };
+    let reply = match running(&endpoint()) {
+        Ok(mut session) => session.ask(READ, async |client| client.verify(request).await)?,
+        Err(SessionError::Absent) => {
+            at_rest(&config.dir, config.max_size, |store| Ok(store.verify(repair)?.into()))?.unwrap_or_default()
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let v1::VerifyReply { blobs, bytes, damaged, missing } = reply;
+    let bad = damaged + missing;
+    let remedy = match (bad, repair) {
+        (0, _) => "",
+        (_, true) => "; they are out of the store now",
+        (_, false) => "; `zcache verify --repair` takes them out of the store",
+    };
+    let read = count(blobs, "blob", "blobs");
+    text::print(&format!("{read}, {}: {damaged} damaged, {missing} missing{remedy}\n", text::size(bytes)))?;
+    Ok(if bad > 0 && !repair { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Does something to the store that no daemon has; none where there is no store.

@@ -20,6 +20,8 @@ use crate::trouble::Trouble;
 
 /// How long a build's first compile may wait for a daemon to come up.
 const PATIENCE: Duration = Duration::from_millis(900);
+/// How often a daemon is started that ends before it serves.
+const TRIES: u32 = 3;
 /// A log longer than this is begun anew, bytes.
 const LOG_MAX: u64 = 10 << 20;
 
@@ -56,6 +58,7 @@ pub fn connect_or_start(endpoint: &Endpoint, by: By) -> Result<Session, SessionE
     let until = Instant::now() + PATIENCE;
     let lost = |error: io::Error| SessionError::Lost(error.to_string());
     DirBuilder::new().recursive(true).mode(0o700).create(endpoint.dir()).map_err(lost)?;
+    let mut tries = 1;
     loop {
         let turn = take_turn(endpoint, until).map_err(lost)?;
         match Session::connect(endpoint) {
@@ -65,10 +68,14 @@ pub fn connect_or_start(endpoint: &Endpoint, by: By) -> Result<Session, SessionE
         if turn.is_none() || Instant::now() >= until {
             return Err(SessionError::Trouble(Trouble::Unstartable));
         }
-        start(endpoint, by, until).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => SessionError::NotInstalled,
-            _ => SessionError::Trouble(Trouble::Unstartable),
-        })?;
+        match start(endpoint, by, until) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(SessionError::NotInstalled),
+            // It was killed before it served, or it has a reason, which it will have again.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && tries < TRIES => {}
+            Err(_) => return Err(SessionError::Trouble(Trouble::Unstartable)),
+        }
+        tries += 1;
         match Session::connect(endpoint) {
             // An older daemon was just leaving: its lock made the new one leave as well.
             Err(SessionError::Absent) if Instant::now() < until => std::thread::sleep(Duration::from_millis(20)),

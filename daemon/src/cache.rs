@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use zcache_proto::{Digest, v1};
 
@@ -26,10 +27,14 @@ use crate::observation::records;
 use crate::process::{self, Process};
 use crate::refusal::Refusal;
 use crate::stats::Stats;
+use crate::store::now_s;
 use crate::wire;
 
 /// Largest argument file that is read, bytes.
 const ARGUMENT_FILE_MAX: u64 = 16 << 20;
+
+/// How long the disk's refusals are counted in silence after one was said.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// The daemon's state.
 #[derive(Debug)]
@@ -150,13 +155,14 @@ impl Cache {
             let blobs: Vec<_> = manifest.entries[index].result.blobs().collect();
             if !store.promise(&blobs, mtime_ns) {
                 manifest.entries.remove(index);
-                let _ = store.index().put_manifest(&command.action, &manifest);
+                let _ = store.keep(&command.action, &manifest, now_s());
                 lost = Some("blob_lost");
                 continue;
             }
-            if manifest.touch(index) {
-                let _ = store.index().put_manifest(&command.action, &manifest);
-            }
+            let _ = match manifest.touch(index) {
+                true => store.keep(&command.action, &manifest, now_s()),
+                false => store.index().use_manifest(&command.action, now_s()),
+            };
             let entry = &manifest.entries[0];
             self.fold_hit(asked, command, &entry.expectations, &entry.result);
             let hit = wire::hit(&entry.result, &command.roots, &store.cas, mtime_ns, asked.place.id);
@@ -263,7 +269,7 @@ impl Cache {
         let taken = self.shelf.take(compiled);
         let refusal = taken.as_ref().err().cloned();
         if let Some(refusal) = &refusal {
-            self.refuse(command, refusal);
+            refuse(&self.stats, &command.summary, refusal);
         }
         let (shelf, stats) = (Arc::clone(&self.shelf), Arc::clone(&self.stats));
         let summary = command.summary.clone();
@@ -271,22 +277,12 @@ impl Cache {
             self.ingest.push(move || {
                 match shelf.put(taken) {
                     Ok(()) => lock(&stats).stored(name),
-                    Err(refusal) => {
-                        tracing::info!(command = summary, %refusal, "not stored");
-                        lock(&stats).refused(refusal.word());
-                    }
+                    Err(refusal) => refuse(&stats, &summary, &refusal),
                 }
                 drop(lead);
             });
         }
         Some(refusal.map_or(Ok(()), Err))
-    }
-
-    fn refuse(&self, command: &Command, refusal: &Refusal) {
-        if *refusal != Refusal::Failed {
-            tracing::info!(command = command.summary, %refusal, "not stored");
-        }
-        lock(&self.stats).refused(refusal.word());
     }
 
     /// What the compile did, as the observer, the client and its nested compiles tell.
@@ -352,6 +348,25 @@ impl Cache {
         let mut builds = lock(&self.builds);
         builds.prune(Process::is_alive);
         builds.is_idle() && lock(&self.tickets).is_empty()
+    }
+}
+
+/// Counts a refusal and says it. What the disk says to every compile alike is said now and then.
+fn refuse(stats: &Mutex<Stats>, command: &str, refusal: &Refusal) {
+    static SAID: Mutex<Option<Instant>> = Mutex::new(None);
+    lock(stats).refused(refusal.word());
+    let is_said = match refusal {
+        Refusal::Failed => true,
+        Refusal::Store(_) | Refusal::StoreFull | Refusal::StoreReadOnly => {
+            let mut said = lock(&SAID);
+            let recent = said.is_some_and(|when| when.elapsed() < AGAIN);
+            *said = said.filter(|_| recent).or_else(|| Some(Instant::now()));
+            recent
+        }
+        _ => false,
+    };
+    if !is_said {
+        tracing::info!(command, %refusal, "not stored");
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use nix::errno::Errno;
 use zcache_proto::Digest;
 
+use crate::failpoint::{self, Point};
 use crate::inputs::Stamp;
 use crate::template::names_root;
 
@@ -111,7 +112,9 @@ impl Cas {
         if !link && self.clone(output, &at.0).is_ok() {
             return Ok(own(at, before));
         }
+        failpoint::reached(Point::BeforeHold);
         if fs::hard_link(output, &at.0).is_ok() {
+            failpoint::reached(Point::AfterHold);
             let taken = Stamp::of(&fs::symlink_metadata(&at.0)?);
             let same = taken.ino == before.ino;
             let held = Held { at, taken, is_own: link, copied: None };
@@ -143,7 +146,9 @@ impl Cas {
             return Ok(());
         }
         let mut target = File::options().write(true).create_new(true).open(to)?;
+        failpoint::reached(Point::CopyBegun);
         let copied = io::copy(&mut File::open(from)?, &mut target);
+        failpoint::reached(Point::CopyEnded);
         let closed = copied.and_then(|_| Ok(nix::unistd::close(target)?));
         closed.inspect_err(|_| {
             let _ = fs::remove_file(to);
@@ -175,9 +180,11 @@ impl Cas {
         if let Some(parent) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         }
+        failpoint::reached(Point::BeforeRename);
         if !path.exists() {
             fs::rename(held.path(), &path)?;
         }
+        failpoint::reached(Point::AfterRename);
         drop(held);
         Ok(Stamp::of(&fs::metadata(&path)?).mtime_ns)
     }

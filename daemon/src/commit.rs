@@ -19,7 +19,7 @@ use crate::plugins::Plugins;
 use crate::refusal::Refusal;
 use crate::roles::Role;
 use crate::sources::Sources;
-use crate::store::Store;
+use crate::store::{Store, now_s};
 use crate::template::{Template, names_root};
 
 /// Inputs no longer than this are read while the client waits, bytes.
@@ -197,7 +197,7 @@ impl Shelf {
         let action = &compiled.command.action;
         let mut manifest = self.store.index().manifest(action).unwrap_or_default();
         manifest.insert(Entry { expectations, result });
-        self.store.index().put_manifest(action, &manifest).map_err(|error| Refusal::Store(error.to_string()))?;
+        self.store.keep(action, &manifest, now_s()).map_err(|error| Refusal::Store(error.to_string()))?;
         self.store.evict();
         Ok(())
     }

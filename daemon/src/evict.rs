@@ -1,41 +1,50 @@
-//! Evict: which blobs go when the store is over its limit. Pure.
+//! Evict: what goes when the store is over its limit. Pure.
 
 use std::collections::HashSet;
 
 use zcache_proto::Digest;
 
-/// Eviction makes this share of the limit free, a tenth, so that it runs now and then rather than always.
-const ROOM: u64 = 10;
+/// Eviction makes this share of the limit free, a twentieth, so that it runs now and then rather than always.
+const ROOM: u64 = 20;
 
-/// One blob as eviction sees it.
+/// What takes room in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Item {
+    /// A blob.
+    Blob(Digest),
+    /// What is known of an action.
+    Manifest(Digest),
+}
+
+/// One item as eviction sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    /// Its name.
-    pub digest: Digest,
+    /// What.
+    pub item: Item,
     /// Length in bytes.
     pub size: u64,
     /// Last use, seconds since 1970.
     pub used_s: u64,
 }
 
-/// The least recently used blobs whose removal brings `total` bytes under `limit` with some room, without those that
+/// The least recently used items whose removal brings `total` bytes under `limit` with some room, without blobs that
 /// were `promised` to a client. None while `total` is within the limit.
-pub fn victims(mut blobs: Vec<Candidate>, total: u64, limit: u64, promised: &HashSet<Digest>) -> Vec<Candidate> {
+pub fn victims(mut items: Vec<Candidate>, total: u64, limit: u64, promised: &HashSet<Digest>) -> Vec<Candidate> {
     if total <= limit {
         return Vec::new();
     }
     let goal = limit - limit / ROOM;
-    blobs.retain(|blob| !promised.contains(&blob.digest));
-    blobs.sort_unstable_by_key(|blob| (blob.used_s, blob.digest));
+    items.retain(|candidate| !matches!(&candidate.item, Item::Blob(digest) if promised.contains(digest)));
+    items.sort_unstable_by_key(|candidate| (candidate.used_s, candidate.item));
     let mut left = total;
-    let needed = blobs.iter().take_while(|blob| {
+    let needed = items.iter().take_while(|candidate| {
         let goes = left > goal;
-        left = left.saturating_sub(blob.size);
+        left = left.saturating_sub(candidate.size);
         goes
     });
     let needed = needed.count();
-    blobs.truncate(needed);
-    blobs
+    items.truncate(needed);
+    items
 }
 
 #[cfg(test)]
@@ -43,26 +52,30 @@ mod tests {
     use super::*;
 
     fn blob(name: u8, size: u64, used_s: u64) -> Candidate {
-        Candidate { digest: Digest([name; 32]), size, used_s }
+        Candidate { item: Item::Blob(Digest([name; 32])), size, used_s }
     }
 
     fn gone(total: u64, limit: u64, promised: &[u8]) -> Vec<u8> {
-        let blobs = vec![blob(1, 100, 30), blob(2, 100, 10), blob(3, 100, 20)];
+        let manifest = Candidate { item: Item::Manifest(Digest([9; 32])), ..blob(9, 10, 15) };
+        let items = vec![blob(1, 100, 30), blob(2, 100, 10), blob(3, 100, 20), manifest];
         let promised = promised.iter().map(|name| Digest([*name; 32])).collect();
-        victims(blobs, total, limit, &promised).iter().map(|blob| blob.digest.0[0]).collect()
+        let name = |candidate: &Candidate| match candidate.item {
+            Item::Blob(digest) | Item::Manifest(digest) => digest.0[0],
+        };
+        victims(items, total, limit, &promised).iter().map(name).collect()
     }
 
     #[test]
     fn the_least_recently_used_go_first_and_only_as_many_as_needed() {
-        assert_eq!(gone(300, 300, &[]), [0u8; 0]);
-        assert_eq!(gone(300, 250, &[]), [2]);
-        assert_eq!(gone(300, 200, &[]), [2, 3]);
-        assert_eq!(gone(300, 0, &[]), [2, 3, 1]);
+        assert_eq!(gone(310, 310, &[]), [0u8; 0]);
+        assert_eq!(gone(310, 250, &[]), [2]);
+        assert_eq!(gone(310, 200, &[]), [2, 9, 3]);
+        assert_eq!(gone(310, 0, &[]), [2, 9, 3, 1]);
     }
 
     #[test]
     fn a_promised_blob_stays() {
-        assert_eq!(gone(300, 250, &[2]), [3]);
-        assert_eq!(gone(300, 0, &[1, 2, 3]), [0u8; 0]);
+        assert_eq!(gone(310, 250, &[2]), [9, 3]);
+        assert_eq!(gone(310, 0, &[1, 2, 3]), [9]);
     }
 }

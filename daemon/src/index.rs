@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zcache_proto::Digest;
 
@@ -18,6 +19,8 @@ const PAGES: u64 = 16 << 20;
 /// Most remembered file digests; beyond it all are forgotten and learnt again.
 const MEMO_MAX: usize = 500_000;
 
+/// The record of the totals, which would take seconds to add up in a large store.
+const TOTALS: &str = "totals";
 /// Longest manifest, bytes: one that claims more is damaged.
 const MANIFEST_MAX: usize = 256 << 20;
 
@@ -33,15 +36,25 @@ pub struct BlobRecord {
     pub used_s: u64,
 }
 
+/// What is known of a result's manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestRecord {
+    /// Length in the index, bytes.
+    pub size: u64,
+    /// Last use, seconds since 1970.
+    pub used_s: u64,
+}
+
 /// The index of one store.
 #[derive(Debug, Clone)]
 pub struct Index {
     db: sled::Db,
     manifests: sled::Tree,
+    results: sled::Tree,
     blobs: sled::Tree,
     memo: sled::Tree,
     meta: sled::Tree,
-    /// Lengths of `manifests` and `blobs`, which sled would count one by one each time.
+    /// Lengths of `results` and `blobs`, which sled would count one by one each time.
     counts: Arc<[AtomicU64; 2]>,
 }
 
@@ -61,12 +74,13 @@ impl Index {
     fn open_as(config: sled::Config) -> io::Result<Self> {
         let db = config.cache_capacity(PAGES).flush_every_ms(Some(1000)).open().map_err(failed)?;
         let tree = |name: &str| db.open_tree(name).map_err(failed);
-        let (manifests, blobs, memo, meta) = (tree("manifests")?, tree("blobs")?, tree("memo")?, tree("meta")?);
+        let (manifests, results, blobs) = (tree("manifests")?, tree("results")?, tree("blobs")?);
+        let (memo, meta) = (tree("memo")?, tree("meta")?);
         if memo.len() > MEMO_MAX {
             memo.clear().map_err(io::Error::other)?;
         }
-        let counts = Arc::new([&manifests, &blobs].map(|tree| AtomicU64::new(tree.len() as u64)));
-        Ok(Self { db, manifests, blobs, memo, meta, counts })
+        let counts = Arc::default();
+        Ok(Self { db, manifests, results, blobs, memo, meta, counts })
     }
 
     /// Opens the index at `dir`; one that does not open goes to `aside`, and an empty one takes its place.
@@ -93,17 +107,67 @@ impl Index {
         decode_manifest(&self.manifests.get(action.0).ok()??)
     }
 
-    /// Replaces what is known of an action.
-    pub fn put_manifest(&self, action: &Digest, manifest: &Manifest) -> io::Result<()> {
+    /// Replaces what is known of an action. Returns by how many bytes the index has grown.
+    pub fn put_manifest(&self, action: &Digest, manifest: &Manifest, used_s: u64) -> io::Result<i64> {
         if manifest.entries.is_empty() {
-            return remove(&self.manifests, &self.counts[0], &action.0);
+            return self.remove_manifest(action).map(|freed| -freed.cast_signed());
         }
-        put(&self.manifests, &self.counts[0], &action.0, encode_manifest(manifest)?)
+        let bytes = encode_manifest(manifest)?;
+        let size = bytes.len() as u64;
+        self.manifests.insert(action.0, bytes).map_err(io::Error::other)?;
+        let record = postcard::to_stdvec(&ManifestRecord { size, used_s }).map_err(io::Error::other)?;
+        let before = put(&self.results, &self.counts[0], &action.0, record)?;
+        Ok(size.cast_signed() - size_of(before).cast_signed())
+    }
+
+    /// Notes a use of an action's result.
+    pub fn use_manifest(&self, action: &Digest, used_s: u64) -> io::Result<()> {
+        let known = self.results.get(action.0).map_err(io::Error::other)?;
+        let Some(known) = known.and_then(|bytes| postcard::from_bytes::<ManifestRecord>(&bytes).ok()) else {
+            return Ok(());
+        };
+        let record = postcard::to_stdvec(&ManifestRecord { used_s, ..known }).map_err(io::Error::other)?;
+        put(&self.results, &self.counts[0], &action.0, record).map(drop)
+    }
+
+    /// Forgets an action. Returns the bytes freed.
+    pub fn remove_manifest(&self, action: &Digest) -> io::Result<u64> {
+        self.manifests.remove(action.0).map_err(io::Error::other)?;
+        remove(&self.results, &self.counts[0], &action.0).map(size_of)
+    }
+
+    /// Total size of blobs and manifests: as the last daemon left it, or, where that is not known, added up.
+    pub fn restore_totals(&self) -> u64 {
+        let saved = self.meta(TOTALS).and_then(|bytes| postcard::from_bytes(&bytes).ok());
+        let (results, blobs, bytes) = saved.unwrap_or_else(|| self.add_up());
+        self.counts[0].store(results, Ordering::Relaxed);
+        self.counts[1].store(blobs, Ordering::Relaxed);
+        bytes
+    }
+
+    /// Results, blobs and their bytes, counted one by one.
+    fn add_up(&self) -> (u64, u64, u64) {
+        let (mut results, mut blobs, mut bytes) = (0, 0, 0);
+        self.results().for_each(|(_, record)| (results, bytes) = (results + 1, bytes + record.size));
+        self.blobs().for_each(|(_, record)| (blobs, bytes) = (blobs + 1, bytes + record.size));
+        (results, blobs, bytes)
+    }
+
+    /// Keeps the totals for the next daemon.
+    pub fn save_totals(&self, bytes: u64) -> io::Result<()> {
+        let totals = (self.action_count(), self.blob_count(), bytes);
+        self.put_meta(TOTALS, &postcard::to_stdvec(&totals).map_err(io::Error::other)?)
+    }
+
+    /// Counts anew, since a daemon that was killed may have saved its totals before its last changes.
+    pub fn recount(&self) -> u64 {
+        let _ = self.meta.remove(TOTALS);
+        self.restore_totals()
     }
 
     /// Every action that is known.
-    pub fn actions(&self) -> impl Iterator<Item = Digest> + use<> {
-        self.manifests.iter().keys().flatten().filter_map(|key| Some(Digest(key.as_ref().try_into().ok()?)))
+    pub fn results(&self) -> impl Iterator<Item = (Digest, ManifestRecord)> + use<> {
+        records(&self.results)
     }
 
     /// What is known of a blob.
@@ -111,22 +175,28 @@ impl Index {
         postcard::from_bytes(&self.blobs.get(digest.0).ok()??).ok()
     }
 
-    /// Replaces what is known of a blob.
-    pub fn put_blob(&self, digest: &Digest, record: &BlobRecord) -> io::Result<()> {
+    /// Replaces what is known of a blob. Says whether nothing was.
+    pub fn put_blob(&self, digest: &Digest, record: &BlobRecord) -> io::Result<bool> {
         let record = postcard::to_stdvec(record).map_err(io::Error::other)?;
-        put(&self.blobs, &self.counts[1], &digest.0, record)
+        put(&self.blobs, &self.counts[1], &digest.0, record).map(|before| before.is_none())
     }
 
-    /// Forgets a blob.
-    pub fn remove_blob(&self, digest: &Digest) -> io::Result<()> {
-        remove(&self.blobs, &self.counts[1], &digest.0)
+    /// Forgets a blob. Returns what was known of it.
+    pub fn remove_blob(&self, digest: &Digest) -> io::Result<Option<BlobRecord>> {
+        let before = remove(&self.blobs, &self.counts[1], &digest.0)?;
+        Ok(before.and_then(|bytes| postcard::from_bytes(&bytes).ok()))
     }
 
     /// Every blob that is known.
     pub fn blobs(&self) -> impl Iterator<Item = (Digest, BlobRecord)> + use<> {
-        self.blobs.iter().flatten().filter_map(|(key, value)| {
-            Some((Digest(key.as_ref().try_into().ok()?), postcard::from_bytes(&value).ok()?))
-        })
+        records(&self.blobs)
+    }
+
+    /// The first blobs after `from` in the order of their digests, at most `count` of them.
+    pub fn blobs_after(&self, from: &Digest, count: usize) -> Vec<(Digest, BlobRecord)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let rest = self.blobs.range::<&[u8], _>((Excluded(from.0.as_slice()), Unbounded));
+        rest.flatten().filter_map(record).take(count).collect()
     }
 
     /// Number of blobs.
@@ -162,9 +232,9 @@ impl Index {
 
     /// Forgets all actions and blobs; the memo and the statistics stay.
     pub fn clear(&self) -> io::Result<()> {
-        self.manifests.clear().and_then(|()| self.blobs.clear()).map_err(io::Error::other)?;
-        let trees = [&self.manifests, &self.blobs];
-        self.counts.iter().zip(trees).for_each(|(count, tree)| count.store(tree.len() as u64, Ordering::Relaxed));
+        let trees = [&self.manifests, &self.results, &self.blobs];
+        trees.into_iter().try_for_each(|tree| tree.clear()).map_err(io::Error::other)?;
+        self.counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));
         Ok(())
     }
 
@@ -198,16 +268,34 @@ fn decode_manifest(bytes: &[u8]) -> Option<Manifest> {
     postcard::from_bytes(&lz4_flex::decompress_size_prepended(bytes).ok()?).ok()
 }
 
-fn put(tree: &sled::Tree, count: &AtomicU64, key: &[u8], value: Vec<u8>) -> io::Result<()> {
-    let before = tree.insert(key, value).map_err(io::Error::other)?;
-    count.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
-    Ok(())
+// Totals that were saved a little too early must not run below nothing.
+fn less(count: &AtomicU64, removed: bool) {
+    let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_sub(removed.into())));
 }
 
-fn remove(tree: &sled::Tree, count: &AtomicU64, key: &[u8]) -> io::Result<()> {
+fn put(tree: &sled::Tree, count: &AtomicU64, key: &[u8], value: Vec<u8>) -> io::Result<Option<sled::IVec>> {
+    let before = tree.insert(key, value).map_err(io::Error::other)?;
+    count.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
+    Ok(before)
+}
+
+fn remove(tree: &sled::Tree, count: &AtomicU64, key: &[u8]) -> io::Result<Option<sled::IVec>> {
     let before = tree.remove(key).map_err(io::Error::other)?;
-    count.fetch_sub(u64::from(before.is_some()), Ordering::Relaxed);
-    Ok(())
+    less(count, before.is_some());
+    Ok(before)
+}
+
+fn size_of(record: Option<sled::IVec>) -> u64 {
+    let record = record.and_then(|bytes| postcard::from_bytes::<ManifestRecord>(&bytes).ok());
+    record.map_or(0, |record| record.size)
+}
+
+fn records<T: DeserializeOwned>(tree: &sled::Tree) -> impl Iterator<Item = (Digest, T)> + use<T> {
+    tree.iter().flatten().filter_map(record)
+}
+
+fn record<T: DeserializeOwned>((key, value): (sled::IVec, sled::IVec)) -> Option<(Digest, T)> {
+    Some((Digest(key.as_ref().try_into().ok()?), postcard::from_bytes(&value).ok()?))
 }
 
 #[cfg(test)]
@@ -222,15 +310,16 @@ mod tests {
         let manifest = Manifest { entries: vec![Entry { expectations: vec![], result: ActionResult::default() }] };
         let record = BlobRecord { size: 3, mtimes_ns: [1, 2], used_s: 4 };
         let index = Index::open(dir.path()).unwrap();
-        index.put_manifest(&action, &manifest).unwrap();
+        index.put_manifest(&action, &manifest, 7).unwrap();
         index.put_blob(&blob, &record).unwrap();
         index.flush().unwrap();
         drop(index);
         let index = Index::open(dir.path()).unwrap();
         assert_eq!(index.manifest(&action), Some(manifest));
         assert_eq!(index.blobs().collect::<Vec<_>>(), [(blob, record)]);
-        index.put_manifest(&action, &Manifest::default()).unwrap();
-        assert_eq!(index.actions().count(), 0);
+        assert_eq!(index.results().map(|(action, record)| (action, record.used_s)).collect::<Vec<_>>(), [(action, 7)]);
+        index.put_manifest(&action, &Manifest::default(), 7).unwrap();
+        assert_eq!((index.results().count(), index.action_count()), (0, 0));
     }
 
     #[test]
@@ -240,7 +329,7 @@ mod tests {
         fs::create_dir_all(at.join("db")).unwrap();
         let (index, fresh) = Index::open_or_renew(&at, &aside).unwrap();
         assert!(fresh && aside.exists());
-        assert_eq!(index.actions().count(), 0);
+        assert_eq!(index.results().count(), 0);
     }
 
     #[test]
@@ -251,7 +340,7 @@ mod tests {
         let manifest = Manifest { entries: vec![Entry { expectations: vec![], result: ActionResult::default() }] };
         for file in ["conf", "db"] {
             let index = Index::open_or_renew(&at, &aside).unwrap().0;
-            index.put_manifest(&action, &manifest).unwrap();
+            index.put_manifest(&action, &manifest, 7).unwrap();
             index.flush().unwrap();
             drop(index);
             let mut bytes = fs::read(at.join(file)).unwrap();

@@ -140,7 +140,9 @@ fn tidy(dir: &Path) -> io::Result<()> {
     for name in ["cas", "tmp", "index"] {
         set_strange_aside(dir, Path::new(name), FileType::is_dir)?;
     }
-    set_strange_aside(dir, Path::new("FORMAT"), FileType::is_file)?;
+    for name in ["FORMAT", "FORMAT.new"] {
+        set_strange_aside(dir, Path::new(name), FileType::is_file)?;
+    }
     if !is_plain(&dir.join("index")) {
         set_aside(dir, Path::new("index"))?;
     }

@@ -54,7 +54,7 @@ impl Records {
             Ok((index, fresh)) => (index, fresh, Failure::default()),
             Err(error) => {
                 tracing::error!(%error, "the index cannot be opened: it is read, and nothing is stored until it can");
-                (stand_in(dir)?, false, Failure { now: Some((Instant::now(), error.to_string())), count: 1 })
+                (stand_in(Some(dir))?, false, Failure { now: Some((Instant::now(), error.to_string())), count: 1 })
             }
         };
         let place = Some((dir.to_owned(), aside.to_owned()));
@@ -62,8 +62,8 @@ impl Records {
         Ok((Self(Arc::new(shared)), fresh))
     }
 
-    /// A copy of the index at `dir`, which cannot be written. What is recorded in it ends with the daemon.
-    pub fn copy(dir: &Path) -> io::Result<Self> {
+    /// A copy of the index at `dir`, which cannot be written, or an empty one. What is recorded in it ends with the daemon.
+    pub fn copy(dir: Option<&Path>) -> io::Result<Self> {
         stand_in(dir).map(Self::from)
     }
 
@@ -77,27 +77,27 @@ impl Records {
         lock(&self.0.failure).now.as_ref().map(|(_, why)| why.clone())
     }
 
-    /// Notices that the index failed, and opens it again where `has_room` and some time has passed. Says whether it
-    /// is a new one.
-    pub fn tend(&self, has_room: bool) -> bool {
-        let Some((dir, aside)) = &self.0.place else { return false };
+    /// Notices that the index failed, and opens it again where `has_room` and some time has passed. Where it did,
+    /// says whether it is a new one.
+    pub fn tend(&self, has_room: bool) -> Option<bool> {
+        let Some((dir, aside)) = &self.0.place else { return None };
         let Some((since, why)) = lock(&self.0.failure).now.clone() else {
             if let Err(error) = self.get().flush() {
                 tracing::error!(%error, "the index cannot be written: nothing is stored until it can");
                 let mut failure = lock(&self.0.failure);
                 *failure = Failure { now: Some((Instant::now(), error.to_string())), count: failure.count + 1 };
             }
-            return false;
+            return None;
         };
         let pause = PAUSE * 2u32.pow(lock(&self.0.failure).count.saturating_sub(1).min(DOUBLINGS));
         if !has_room || since.elapsed() < pause {
-            return false;
+            return None;
         }
         match self.renew(dir, aside) {
             Ok(fresh) => {
                 tracing::info!("the index is open again");
                 lock(&self.0.failure).now = None;
-                fresh
+                Some(fresh)
             }
             Err(error) => {
                 let error = error.to_string();
@@ -106,14 +106,14 @@ impl Records {
                 }
                 let mut failure = lock(&self.0.failure);
                 *failure = Failure { now: Some((Instant::now(), error)), count: failure.count + 1 };
-                false
+                None
             }
         }
     }
 
     /// Closes the index, which nobody else can open before, and opens it again. A copy answers meanwhile.
     fn renew(&self, dir: &Path, aside: &Path) -> io::Result<bool> {
-        let failed = self.swap(stand_in(dir)?);
+        let failed = self.swap(stand_in(Some(dir))?);
         let (closed, closing) = mpsc::channel();
         thread::Builder::new().name("close".into()).spawn(move || {
             drop(failed);
@@ -132,13 +132,16 @@ impl Records {
 
 /// A copy of the index at `dir` in a directory of its own, empty where there is nothing to copy, no room for it or
 /// where it is damaged.
-fn stand_in(dir: &Path) -> io::Result<Index> {
+fn stand_in(dir: Option<&Path>) -> io::Result<Index> {
     let to = scratch()?;
-    copy_all(dir, &to).and_then(|()| Index::scratch(&to)).or_else(|error| {
+    let copied = dir.map_or(Ok(()), |dir| copy_all(dir, &to)).and_then(|()| Index::scratch(&to));
+    let index = copied.or_else(|error| {
         tracing::debug!(%error, "the index cannot be copied");
         let _ = fs::remove_dir_all(&to);
         Index::scratch(&scratch()?)
-    })
+    })?;
+    index.restore_totals();
+    Ok(index)
 }
 
 /// A new directory that nobody else can have made. Those of processes that were killed are removed.

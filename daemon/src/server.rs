@@ -26,8 +26,10 @@ use crate::cache::Cache;
 use crate::commit::Shelf;
 use crate::config::Config;
 use crate::directories::Directories;
+use crate::failpoint::{self, Point};
 use crate::inputs::Inputs;
 use crate::plugins::Plugins;
+use crate::scrub::Patrol;
 use crate::service::Service;
 use crate::sources::Sources;
 use crate::stats::Stats;
@@ -41,6 +43,8 @@ const FRAME_MAX: u32 = 1 << 20;
 const TICK: Duration = Duration::from_secs(1);
 /// A daemon that a client started leaves after this long without work.
 const IDLE: Duration = Duration::from_secs(30 * 60);
+/// With nothing to do for this long, it reads its store again.
+const QUIET: Duration = Duration::from_secs(60);
 /// How long requests under way may take to end once the daemon is to stop.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long to wait for an earlier daemon of this socket to finish.
@@ -137,7 +141,9 @@ pub async fn serve(config: Config, endpoint: Endpoint, activation: Activation) -
     }
     cache.drain();
     status::save(&cache);
+    failpoint::reached(Point::BeforeFlush);
     let _ = cache.shelf.store.index().flush();
+    failpoint::reached(Point::AfterFlush);
     tracing::info!("stopped");
     drop(lock);
     Ok(())
@@ -184,6 +190,7 @@ async fn live(cache: &Arc<Cache>, endpoint: &Endpoint, activation: Activation, o
     let tick = async {
         let mut used = Instant::now();
         let mut saved = lock_stats(cache);
+        let mut patrol = Some(Patrol::of(&cache.shelf.store));
         loop {
             // A client that found the daemon hung says so in a file: here is the proof of the contrary.
             let _ = fs::remove_file(endpoint.trouble());
@@ -196,6 +203,9 @@ async fn live(cache: &Arc<Cache>, endpoint: &Endpoint, activation: Activation, o
             }
             let store = Arc::clone(&cache.shelf);
             let _ = tokio::task::spawn_blocking(move || store.store.tend()).await;
+            if used.elapsed() > QUIET {
+                patrol = walk(cache, patrol).await;
+            }
             let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Watchdog]);
             let lost = activation != Activation::Systemd && identity(&endpoint.socket) != own;
             let idle = activation == Activation::Client && used.elapsed() > IDLE;
@@ -214,6 +224,17 @@ async fn live(cache: &Arc<Cache>, endpoint: &Endpoint, activation: Activation, o
         () = stop.notified() => tracing::info!("asked to stop: draining"),
         () = tick => {}
     }
+}
+
+/// One step of the patrol, away from the thread that serves.
+async fn walk(cache: &Arc<Cache>, patrol: Option<Patrol>) -> Option<Patrol> {
+    let cache = Arc::clone(cache);
+    let mut patrol = patrol?;
+    let step = move || {
+        patrol.step(&cache.shelf.store);
+        patrol
+    };
+    tokio::task::spawn_blocking(step).await.ok()
 }
 
 /// Which file is at the path, if any.
@@ -240,6 +261,7 @@ fn listen(endpoint: &Endpoint, activation: Activation) -> Result<(UnixListener, 
         Err(_) => {}
     }
     let listener = StdListener::bind(&endpoint.socket)?;
+    failpoint::reached(Point::Bound);
     fs::set_permissions(&endpoint.socket, fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     Ok((UnixListener::from_std(listener)?, activation))

@@ -17,6 +17,7 @@ use crate::inputs::lock;
 use crate::invocation::Invocation;
 use crate::process::Process;
 use crate::status;
+use crate::store::Store;
 
 /// Longest silence on a Lookup stream; half of what `zcache.proto` promises.
 const HEARTBEAT: Duration = Duration::from_millis(100);
@@ -34,6 +35,20 @@ impl Service {
     /// For `cache`, described by `about`; a Stop call notifies `stop`.
     pub fn new(cache: Arc<Cache>, about: v1::Daemon, stop: Arc<Notify>) -> Self {
         Self { cache, about, started: Instant::now(), stop }
+    }
+
+    /// Work on the store, after what was committed before.
+    async fn of_store<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, Status> {
+        let cache = Arc::clone(&self.cache);
+        let done = spawn_blocking(move || {
+            cache.drain();
+            work(&cache.shelf.store)
+        });
+        let done = done.await.map_err(|_| Status::internal("the work on the store panicked"))?;
+        done.map_err(|error| Status::internal(error.to_string()))
     }
 }
 
@@ -175,11 +190,19 @@ impl cache_server::Cache for Service {
     }
 
     async fn clear(&self, _: Request<v1::ClearRequest>) -> Result<Response<v1::ClearReply>, Status> {
-        let cache = Arc::clone(&self.cache);
-        let cleared = spawn_blocking(move || cache.shelf.store.clear()).await;
-        let cleared = cleared.map_err(|_| Status::internal("clear panicked"))?;
-        let bytes = cleared.map_err(|error| Status::internal(error.to_string()))?;
+        let bytes = self.of_store(Store::clear).await?;
         Ok(Response::new(v1::ClearReply { bytes }))
+    }
+
+    async fn collect(&self, _: Request<v1::CollectRequest>) -> Result<Response<v1::CollectReply>, Status> {
+        let collected = self.of_store(|store| store.collect()).await?;
+        Ok(Response::new(collected.into()))
+    }
+
+    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyReply>, Status> {
+        let repair = request.into_inner().repair;
+        let scrubbed = self.of_store(move |store| store.verify(repair)).await?;
+        Ok(Response::new(scrubbed.into()))
     }
 
     async fn stop(&self, _: Request<v1::StopRequest>) -> Result<Response<v1::StopReply>, Status> {

@@ -23,7 +23,9 @@ pub fn save(cache: &Cache) {
         return;
     }
     let record = kept(cache, false).encode_to_vec();
-    if let Err(error) = cache.shelf.store.index().put_meta(STATS, &record) {
+    let store = &cache.shelf.store;
+    let saved = store.index().put_meta(STATS, &record).and_then(|()| store.index().save_totals(store.bytes()));
+    if let Err(error) = saved {
         tracing::warn!(%error, "the counters could not be saved");
     }
 }

@@ -1,32 +1,32 @@
 //! Store: the cas and the index as one thing on disk, with its format, its lock, its size limit and its checks.
 //! Knows digests and records, not what they are for.
 
-use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use nix::errno::Errno;
 use zcache_proto::Digest;
 
 use crate::cas::{Cas, Held, Scanned};
-use crate::evict::{self, Candidate};
+use crate::failpoint::{self, Point};
 use crate::index::{BlobRecord, Index};
 use crate::inputs::{Stamp, lock};
+use crate::manifest::Manifest;
 use crate::premises::{self, Premises, Room};
+use crate::promises::Promises;
 use crate::records::Records;
 use crate::refusal::Refusal;
 
 /// Version of the layout on disk, written to `FORMAT`.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// How file systems say that they have no locks.
 const NO_LOCKS: [i32; 4] = [Errno::ENOLCK as i32, Errno::EOPNOTSUPP as i32, Errno::ENOSYS as i32, Errno::EINVAL as i32];
-/// How long a client has to take what a reply promised.
-const PROMISE: Duration = Duration::from_secs(60);
-
 /// Why a store does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -68,7 +68,7 @@ pub enum OpenError {
 pub struct Store {
     /// Where it is.
     pub dir: PathBuf,
-    /// Limit of the blobs' total size.
+    /// Limit of the total size of blobs and results.
     pub max_bytes: u64,
     /// Blobs.
     pub cas: Cas,
@@ -76,11 +76,12 @@ pub struct Store {
     pub premises: Premises,
     /// Records.
     pub records: Records,
-    bytes: AtomicU64,
-    evicted_bytes: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) evicted_bytes: AtomicU64,
+    pub(crate) evicting: Mutex<()>,
+    pub(crate) verified: Mutex<HashSet<Digest>>,
+    pub(crate) promises: Mutex<Promises>,
     quarantined: AtomicU64,
-    verified: Mutex<HashSet<Digest>>,
-    promised: Mutex<HashMap<Digest, Instant>>,
 }
 
 impl Store {
@@ -93,20 +94,17 @@ impl Store {
             _ => io(error),
         })?;
         let has_room = premises.room() == Room::Free;
-        check_format(dir).or_else(|error| match error {
-            OpenError::Io { .. } if !has_room => Ok(()),
-            error => Err(error),
-        })?;
+        let is_readable = check_format(dir, premises.room())?;
         let cas = Cas::open(dir).or_else(|error| if has_room { Err(io(error)) } else { Ok(Cas::at(dir)) })?;
         let (records, fresh) = match premises.read_only {
-            true => (Records::copy(&dir.join("index")).map_err(io)?, false),
+            true => (Records::copy(is_readable.then(|| dir.join("index")).as_deref()).map_err(io)?, false),
             false => Records::open(&dir.join("index"), &dir.join("quarantine/index")).map_err(io)?,
         };
         let index = records.get();
         if fresh {
             relearn(&cas, &index).map_err(io)?;
         }
-        let bytes = index.blobs().map(|(_, record)| record.size).sum();
+        let bytes = index.restore_totals();
         Ok(Self {
             dir: dir.to_owned(),
             max_bytes,
@@ -115,9 +113,10 @@ impl Store {
             records,
             bytes: AtomicU64::new(bytes),
             evicted_bytes: AtomicU64::default(),
-            quarantined: AtomicU64::default(),
+            evicting: Mutex::default(),
             verified: Mutex::default(),
-            promised: Mutex::default(),
+            promises: Mutex::default(),
+            quarantined: AtomicU64::default(),
         })
     }
 
@@ -137,14 +136,20 @@ impl Store {
     /// Looks after what may have changed since: whether the store can be written, and an index that failed.
     pub fn tend(&self) {
         self.premises.look();
-        if self.records.tend(self.premises.room() == Room::Free)
-            && let Err(error) = relearn(&self.cas, &self.index())
-        {
+        let Some(is_new) = self.records.tend(self.premises.room() == Room::Free) else { return };
+        if is_new && let Err(error) = relearn(&self.cas, &self.index()) {
             tracing::warn!(%error, "blobs that the new index does not know are not used");
         }
+        self.bytes.store(self.index().recount(), Ordering::Relaxed);
     }
 
-    /// Total size of the blobs.
+    /// Fails where another index stands in for the store's own: what that does not know is not for the bin.
+    pub(crate) fn may_collect(&self) -> io::Result<()> {
+        let why = self.records.failure().or(self.premises.read_only.then(|| "the store is read-only".to_owned()));
+        why.map_or(Ok(()), |why| Err(io::Error::other(why)))
+    }
+
+    /// Total size of blobs and results.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -166,24 +171,38 @@ impl Store {
             self.cas.clear_way(&scanned.digest);
         }
         let mtime_ns = self.cas.adopt(held, &scanned.digest)?;
-        let known = self.index().blob(&scanned.digest);
-        if known.is_none() {
+        let mtimes_ns = self.index().blob(&scanned.digest).map_or([mtime_ns; 2], |record| record.mtimes_ns);
+        let record = BlobRecord { size: scanned.size, mtimes_ns, used_s: now_s() };
+        if self.index().put_blob(&scanned.digest, &record)? {
             self.bytes.fetch_add(scanned.size, Ordering::Relaxed);
             lock(&self.verified).insert(scanned.digest);
         }
-        let mtimes_ns = known.map_or([mtime_ns; 2], |record| record.mtimes_ns);
-        self.index().put_blob(&scanned.digest, &BlobRecord { size: scanned.size, mtimes_ns, used_s: now_s() })
+        failpoint::reached(Point::AfterBlobRecord);
+        Ok(())
+    }
+
+    /// Replaces what is known of an action, last used at `used_s`.
+    pub fn keep(&self, action: &Digest, manifest: &Manifest, used_s: u64) -> io::Result<()> {
+        failpoint::reached(Point::BeforeManifest);
+        let grown = self.index().put_manifest(action, manifest, used_s)?;
+        failpoint::reached(Point::AfterManifest);
+        match u64::try_from(grown) {
+            Ok(grown) => drop(self.bytes.fetch_add(grown, Ordering::Relaxed)),
+            Err(_) => self.shrink(grown.unsigned_abs()),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn shrink(&self, freed: u64) {
+        let less = |bytes: u64| Some(bytes.saturating_sub(freed));
+        let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// Promises blobs to a client that will link them with modification time `mtime_ns`: whether all are there and
     /// whole. One that is not is moved aside.
     pub fn promise(&self, blobs: &[(Digest, u64)], mtime_ns: i64) -> bool {
-        let until = Instant::now() + PROMISE;
-        {
-            let mut promised = lock(&self.promised);
-            promised.retain(|_, until| *until > Instant::now());
-            promised.extend(blobs.iter().map(|(digest, _)| (*digest, until)));
-        }
+        lock(&self.promises).make(blobs.iter().map(|(digest, _)| *digest), Instant::now());
+        failpoint::reached(Point::Promised);
         blobs.iter().all(|(digest, size)| self.is_whole(digest, *size, mtime_ns))
     }
 
@@ -194,9 +213,14 @@ impl Store {
         };
         let known = stamp.size == size && record.mtimes_ns.contains(&stamp.mtime_ns);
         if !(known && lock(&self.verified).contains(digest)) {
-            if !self.cas.verify(digest).unwrap_or(false) {
-                self.quarantine(digest);
-                return false;
+            match self.cas.verify(digest) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.quarantine(digest);
+                    return false;
+                }
+                // It could not be read now, which does not make it wrong.
+                Err(_) => return false,
             }
             lock(&self.verified).insert(*digest);
         }
@@ -206,88 +230,65 @@ impl Store {
         true
     }
 
-    fn quarantine(&self, digest: &Digest) {
+    pub(crate) fn quarantine(&self, digest: &Digest) {
         tracing::warn!(?digest, "a blob is damaged: moved aside");
         self.quarantined.fetch_add(1, Ordering::Relaxed);
         if self.cas.quarantine(digest).is_err() {
             let _ = self.cas.remove(digest);
         }
+        failpoint::reached(Point::Quarantined);
         self.forget(digest);
     }
 
-    fn forget(&self, digest: &Digest) {
+    pub(crate) fn forget(&self, digest: &Digest) {
         lock(&self.verified).remove(digest);
-        if let Some(record) = self.index().blob(digest) {
-            let _ = self.index().remove_blob(digest);
-            self.bytes.fetch_sub(record.size.min(self.bytes()), Ordering::Relaxed);
+        if let Ok(Some(record)) = self.index().remove_blob(digest) {
+            self.shrink(record.size);
         }
-    }
-
-    /// Removes the least recently used blobs while the store is over its limit, and the results that need them.
-    pub fn evict(&self) {
-        if self.bytes() <= self.max_bytes {
-            return;
-        }
-        let candidate =
-            |(digest, record): (Digest, BlobRecord)| Candidate { digest, size: record.size, used_s: record.used_s };
-        let blobs = self.index().blobs().map(candidate).collect();
-        let promised =
-            lock(&self.promised).iter().filter(|(_, until)| **until > Instant::now()).map(|(d, _)| *d).collect();
-        let mut gone = HashSet::new();
-        for victim in evict::victims(blobs, self.bytes(), self.max_bytes, &promised) {
-            if self.cas.remove(&victim.digest).is_ok() {
-                self.forget(&victim.digest);
-                self.evicted_bytes.fetch_add(victim.size, Ordering::Relaxed);
-                gone.insert(victim.digest);
-            }
-        }
-        tracing::info!(blobs = gone.len(), bytes = self.bytes(), "evicted");
-        self.collect(&gone);
-    }
-
-    /// Drops the results that need a blob that is gone.
-    fn collect(&self, gone: &HashSet<Digest>) {
-        for action in self.index().actions() {
-            let Some(mut manifest) = self.index().manifest(&action) else { continue };
-            let before = manifest.entries.len();
-            manifest.entries.retain(|entry| entry.result.blobs().all(|(digest, _)| !gone.contains(&digest)));
-            if manifest.entries.len() != before {
-                let _ = self.index().put_manifest(&action, &manifest);
-            }
-        }
-    }
-
-    /// Removes all results and blobs; returns the bytes freed.
-    pub fn clear(&self) -> io::Result<u64> {
-        let freed = self.bytes();
-        self.index().clear()?;
-        for (digest, _) in self.cas.list()? {
-            self.cas.remove(&digest)?;
-        }
-        lock(&self.verified).clear();
-        self.bytes.store(0, Ordering::Relaxed);
-        self.index().flush()?;
-        Ok(freed)
     }
 }
 
-fn check_format(dir: &Path) -> Result<(), OpenError> {
+/// Refuses what a newer zcache wrote. The index of an older one is moved aside; its blobs are named by their digests.
+/// Says whether the index that is there now can be read.
+fn check_format(dir: &Path, room: Room) -> Result<bool, OpenError> {
     let at = dir.join("FORMAT");
     let io = |error: io::Error| OpenError::Io { dir: dir.to_owned(), error };
-    match fs::read_to_string(&at) {
-        Ok(text) if text.trim().parse::<u32>().is_ok_and(|found| found > FORMAT) => {
-            Err(OpenError::Newer { dir: dir.to_owned(), found: text.trim().to_owned() })
+    let found = fs::read_to_string(&at).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    match found {
+        Some(newer) if newer > FORMAT => {
+            return Err(OpenError::Newer { dir: dir.to_owned(), found: newer.to_string() });
         }
-        Ok(text) if text.trim() == FORMAT.to_string() => Ok(()),
-        // Absent or damaged: the blobs are named by their digests and the index says itself what it can read.
-        _ => fs::write(&at, format!("{FORMAT}\n")).map_err(io),
+        Some(FORMAT) => return Ok(true),
+        // What cannot be moved aside is not read.
+        Some(_) if room == Room::ReadOnly => return Ok(false),
+        Some(older) => set_aside(dir, older).map_err(io)?,
+        // Absent or damaged: the index says itself what it can read.
+        None => {}
+    }
+    failpoint::reached(Point::BeforeFormat);
+    // Whole or not at all: half a number would be another's.
+    let new = dir.join("FORMAT.new");
+    let written = fs::write(&new, format!("{FORMAT}\n")).and_then(|()| fs::rename(&new, &at));
+    failpoint::reached(Point::AfterFormat);
+    // Without room the next daemon writes it.
+    if room == Room::Free { written.map(|()| true).map_err(io) } else { Ok(true) }
+}
+
+fn set_aside(dir: &Path, format: u32) -> io::Result<()> {
+    let (index, aside) = (dir.join("index"), dir.join("quarantine").join(format!("index-{format}")));
+    tracing::info!(format, "the index of an older zcache is moved to quarantine");
+    DirBuilder::new().recursive(true).mode(0o700).create(dir.join("quarantine"))?;
+    let _ = fs::remove_dir_all(&aside);
+    match fs::rename(index, aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
 /// Takes up the blobs of a store whose index was lost: they serve again once their results are known anew.
 fn relearn(cas: &Cas, index: &Index) -> io::Result<()> {
     for (digest, Stamp { size, mtime_ns, .. }) in cas.list()? {
-        index.put_blob(&digest, &BlobRecord { size, mtimes_ns: [mtime_ns; 2], used_s: now_s() })?;
+        let _ = index.put_blob(&digest, &BlobRecord { size, mtimes_ns: [mtime_ns; 2], used_s: now_s() })?;
     }
     Ok(())
 }
@@ -318,7 +319,7 @@ mod tests {
         let store = Store::open(dir.path(), 1000).unwrap();
         assert!(matches!(Store::open(dir.path(), 1000), Err(OpenError::InUse(_))));
         drop(store);
-        fs::write(dir.path().join("FORMAT"), "2\n").unwrap();
+        fs::write(dir.path().join("FORMAT"), format!("{}\n", FORMAT + 1)).unwrap();
         assert!(matches!(Store::open(dir.path(), 1000), Err(OpenError::Newer { .. })));
     }
 
@@ -334,18 +335,6 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_holds_and_promises_are_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s"), 100).unwrap();
-        let kept = stored(&store, dir.path(), &[1; 60]);
-        assert!(store.promise(&[(kept, 60)], 7));
-        let other = stored(&store, dir.path(), &[2; 60]);
-        store.evict();
-        assert_eq!(store.bytes(), 60);
-        assert!(store.cas.path(&kept).exists() && !store.cas.path(&other).exists());
-    }
-
-    #[test]
     fn blobs_outlive_a_lost_index() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("s"), 100).unwrap();
@@ -355,5 +344,17 @@ mod tests {
         let store = Store::open(&dir.path().join("s"), 100).unwrap();
         assert_eq!(store.bytes(), 60);
         assert!(store.promise(&[(digest, 60)], 7));
+    }
+    #[test]
+    fn the_index_of_an_older_format_is_set_aside_and_its_blobs_serve() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s"), 100).unwrap();
+        let digest = stored(&store, dir.path(), &[1; 60]);
+        drop(store);
+        fs::write(dir.path().join("s/FORMAT"), "1\n").unwrap();
+        let store = Store::open(&dir.path().join("s"), 100).unwrap();
+        assert!(store.promise(&[(digest, 60)], 7));
+        assert!(dir.path().join("s/quarantine/index-1").is_dir());
+        assert_eq!(fs::read_to_string(dir.path().join("s/FORMAT")).unwrap(), format!("{FORMAT}\n"));
     }
 }

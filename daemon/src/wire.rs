@@ -8,8 +8,22 @@ use zcache_proto::{Digest, v1};
 
 use crate::cas::Cas;
 use crate::distilled::{Distilled, Reading};
+use crate::gc::Collected;
 use crate::manifest::{ActionResult, Expectation, OutputContent, OutputFile};
 use crate::roles::Roots;
+use crate::scrub::Scrubbed;
+
+impl From<Collected> for v1::CollectReply {
+    fn from(Collected { results, blobs, bytes }: Collected) -> Self {
+        Self { results, blobs, bytes }
+    }
+}
+
+impl From<Scrubbed> for v1::VerifyReply {
+    fn from(Scrubbed { blobs, bytes, damaged, missing }: Scrubbed) -> Self {
+        Self { blobs, bytes, damaged, missing }
+    }
+}
 
 /// Now, nanoseconds since 1970.
 pub fn now_ns() -> i64 {
