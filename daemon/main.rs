@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use zcache_daemon::config::Config;
+use zcache_daemon::confine::confine;
 use zcache_daemon::server::{self, Activation, ServeError, variable};
 use zcache_proto::endpoint::Endpoint;
 
@@ -10,6 +11,9 @@ const USAGE: &str = "usage: zcached [--activation client|manual]
 
 The daemon of zcache: remembers what compilers read and wrote. Clients start it when they need it; `zcache start` and
 systemd's socket activation start it too. Its settings are described in `zcache help config`.";
+
+/// Threads that read files for look-ups and commits. More of them would only wait for the same disk.
+const BLOCKING_THREADS: usize = 32;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -30,11 +34,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // A limit on the length of files, inherited from a shell, is an error of the write and not the daemon's end.
-    // SAFETY: no handler runs.
-    let _ = unsafe { nix::sys::signal::signal(nix::sys::signal::SIGXFSZ, nix::sys::signal::SigHandler::SigIgn) };
-    // What a build made is its user's alone, whatever the umask of the shell that started the build.
-    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    confine();
     match run(activation) {
         Ok(()) | Err(ServeError::AlreadyRunning(_)) => ExitCode::SUCCESS,
         Err(error) => {
@@ -49,7 +49,8 @@ fn run(activation: Activation) -> Result<(), ServeError> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log).map_err(std::io::Error::other)?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let endpoint = Endpoint::from_env(variable, nix::unistd::getuid().as_raw());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()?;
     let served = runtime.block_on(server::serve(config, endpoint, activation));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     served

@@ -20,7 +20,7 @@ unsafe fn become_program(
     call: &Call,
     program: &Program,
     environment: Texts,
-    attempt: impl FnOnce(Texts) -> c_int,
+    attempt: impl Fn(Texts) -> c_int,
 ) -> c_int {
     modules::scan();
     let event = call.event(trace::EXEC).flags(program.flags());
@@ -33,7 +33,11 @@ unsafe fn become_program(
         event.texts(&[], program.name);
     }
     let mut merged = Merged::empty();
-    let result = attempt(merged.build(environment, !program.foreign));
+    let mut result = attempt(merged.build(environment, !program.foreign));
+    if sys::errno() == sys::E2BIG {
+        // Better unobserved than not at all.
+        result = attempt(environment);
+    }
     let errno = sys::errno();
     call.event(trace::EXEC_FAILED).errno(errno).texts(&[], &[]);
     merged.release();
@@ -116,7 +120,6 @@ unsafe fn listed(
     given: bool,
     run: unsafe fn(usize, *const c_char, Texts, Texts) -> c_int,
 ) -> c_int {
-    const E2BIG: u32 = 7;
     let mut end = 1;
     while !list.get(end).is_null() {
         end += 1;
@@ -125,7 +128,7 @@ unsafe fn listed(
     let length = end * size_of::<*const c_char>();
     let array = if end <= FEW { few.as_mut_ptr().cast() } else { sys::map(length, -1).cast::<*const c_char>() };
     if array.is_null() {
-        sys::set_errno(E2BIG);
+        sys::set_errno(sys::E2BIG);
         return c_int::MISSING;
     }
     for i in 1..=end {

@@ -19,12 +19,16 @@ unsafe fn start_program(
     program: &Program,
     child: *mut c_int,
     environment: Texts,
-    start: impl FnOnce(*mut c_int, Texts) -> c_int,
+    start: impl Fn(*mut c_int, Texts) -> c_int,
 ) -> c_int {
     let mut merged = Merged::empty();
     let mut own = 0;
     let child = if child.is_null() { &raw mut own } else { child };
-    let result = start(child, merged.build(environment, !program.foreign));
+    let mut result = start(child, merged.build(environment, !program.foreign));
+    if result as u32 == sys::E2BIG {
+        // Better unobserved than not at all.
+        result = start(child, environment);
+    }
     merged.release();
     if result == 0 {
         let event = call.event(trace::SPAWN).flags(program.flags()).value(*child as u64);

@@ -72,6 +72,7 @@ pub const EBADF: u32 = 9;
 pub const EACCES: u32 = 13;
 pub const EFAULT: u32 = 14;
 pub const EINVAL: u32 = 22;
+pub const E2BIG: u32 = 7;
 pub const ENOSYS: u32 = 38;
 pub const ENOTSOCK: u32 = 88;
 pub const X_OK: usize = 1;

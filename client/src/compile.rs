@@ -16,6 +16,7 @@ use zcache_proto::endpoint::Endpoint;
 use zcache_proto::v1::{Miss, Outcome};
 
 use crate::command::Command;
+use crate::interrupt::Watch;
 use crate::observe::{self, Entry, Trace};
 use crate::output::{is_unread, write_all};
 use crate::parent;
@@ -33,6 +34,8 @@ pub struct Compiled {
     pub outcome: Outcome,
     /// Why not all of its output could be passed on.
     pub unwritten: Option<io::Error>,
+    /// Somebody wanted it to end before its time.
+    pub interrupted: bool,
 }
 
 /// Runs `command`. An error means that it did not start.
@@ -64,12 +67,15 @@ pub fn compile(command: &Command, stdin: Option<File>, endpoint: &Endpoint, miss
         // SAFETY: the closure makes two system calls and allocates nothing.
         unsafe { process.pre_exec(die_with_parent(std::process::id())) };
     }
+    let watch = Watch::begin();
     let began = Instant::now();
     let mut child = process.spawn()?;
+    watch.started(child.id());
     // The ends that the compiler got would keep its streams open.
     drop(process);
     let unwritten = relay(from_stdout, from_stderr, &mut outcome);
     // It has started, so it must not be started again, whatever goes wrong from here on.
+    watch.until_ended();
     let status = child.wait().unwrap_or_else(|_| std::process::exit(1));
     outcome.duration_ms = began.elapsed().as_millis() as u64;
     match status.code() {
@@ -82,7 +88,7 @@ pub fn compile(command: &Command, stdin: Option<File>, endpoint: &Endpoint, miss
             Err(error) => outcome.problem = format!("no trace: {error}"),
         }
     }
-    Ok(Compiled { status, outcome, unwritten })
+    Ok(Compiled { status, outcome, unwritten, interrupted: watch.is_interrupted() })
 }
 
 /// Ends this process as the compiler ended.

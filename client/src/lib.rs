@@ -5,7 +5,9 @@
 
 pub mod command;
 pub mod compile;
+pub mod interrupt;
 pub mod invocation;
+pub mod limits;
 pub mod materialize;
 pub mod observe;
 pub mod output;

@@ -10,16 +10,17 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use zcache_proto::endpoint::Endpoint;
 use zcache_proto::trace;
+
+use crate::limits::{longest_file, longest_trace};
 
 /// The observer, as built with this program.
 static OBSERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/observer.so"));
 
 /// Longest trace, bytes. Only what is written takes memory.
-const TRACE_MAX: u64 = 64 << 20;
+const TRACE_MAX: u64 = 20 << 20;
 /// A shorter one would not be enough for any compile, bytes.
 const TRACE_MIN: u64 = 64 << 10;
 
@@ -31,7 +32,7 @@ impl Trace {
     /// An empty trace.
     pub fn new() -> io::Result<Self> {
         let file = File::from(memfd_create(c"zcache-trace", MFdFlags::MFD_CLOEXEC)?);
-        let length = TRACE_MAX.min(longest_file()?);
+        let length = TRACE_MAX.min(longest_trace());
         if length < TRACE_MIN {
             return Err(too_short());
         }
@@ -84,6 +85,7 @@ pub fn install(endpoint: &Endpoint) -> io::Result<PathBuf> {
 }
 
 fn install_in(dir: &Path, name: &str) -> io::Result<PathBuf> {
+    let dir = private(dir)?;
     let path = dir.join(name);
     // The dynamic linker splits its list at these.
     if path.as_os_str().as_bytes().iter().any(|b| matches!(b, b' ' | b':' | b'$')) {
@@ -92,11 +94,10 @@ fn install_in(dir: &Path, name: &str) -> io::Result<PathBuf> {
     if is_installed(&path) {
         return Ok(path);
     }
-    if longest_file()? < OBSERVER.len() as u64 {
+    if longest_file() < OBSERVER.len() as u64 {
         return Err(too_short());
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    if statvfs(dir)?.flags().contains(FsFlags::ST_NOEXEC) {
+    if statvfs(&dir)?.flags().contains(FsFlags::ST_NOEXEC) {
         return Err(io::Error::other("programs cannot be loaded from there"));
     }
     let temporary = dir.join(format!("{name}.{}", std::process::id()));
@@ -110,9 +111,20 @@ fn install_in(dir: &Path, name: &str) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Beyond this the kernel ends a process that writes.
-fn longest_file() -> io::Result<u64> {
-    Ok(getrlimit(Resource::RLIMIT_FSIZE)?.0)
+/// The directory's own path, made where there is none. Nobody else may be able to put a file there: it is loaded into
+/// compilers.
+fn private(dir: &Path) -> io::Result<PathBuf> {
+    let uid = nix::unistd::getuid().as_raw();
+    if fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_symlink() && meta.uid() != uid) {
+        return Err(io::Error::other("somebody else's link leads there"));
+    }
+    let own = fs::canonicalize(dir).or_else(|_| {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        fs::canonicalize(dir)
+    })?;
+    let meta = fs::symlink_metadata(&own)?;
+    let private = meta.is_dir() && meta.uid() == uid && meta.mode() & 0o022 == 0;
+    if private { Ok(own) } else { Err(io::Error::other("others can write there")) }
 }
 
 fn too_short() -> io::Error {

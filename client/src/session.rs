@@ -160,14 +160,19 @@ async fn channel(stream: UnixStream) -> Result<Channel, tonic::transport::Error>
     TonicEndpoint::from_static("http://zcached").connect_with_connector(connector).await
 }
 
+/// Whether nobody else can put anything beside the socket.
+pub fn check_dir(endpoint: &Endpoint) -> Result<(), SessionError> {
+    let dir = std::fs::symlink_metadata(endpoint.dir()).map_err(|_| SessionError::Absent)?;
+    let uid = nix::unistd::getuid().as_raw();
+    let private = dir.is_dir() && dir.uid() == uid && dir.mode() & 0o022 == 0;
+    if private { Ok(()) } else { Err(SessionError::Unsafe(endpoint.dir().display().to_string())) }
+}
+
 /// Whether nobody else can have put the socket there.
 fn check(endpoint: &Endpoint) -> Result<(), SessionError> {
+    check_dir(endpoint)?;
     let uid = nix::unistd::getuid().as_raw();
     let show = |path: &Path| path.display().to_string();
-    let dir = std::fs::symlink_metadata(endpoint.dir()).map_err(|_| SessionError::Absent)?;
-    if !dir.is_dir() || dir.uid() != uid || dir.mode() & 0o022 != 0 {
-        return Err(SessionError::Unsafe(show(endpoint.dir())));
-    }
     match std::fs::symlink_metadata(&endpoint.socket) {
         Err(_) => Err(SessionError::Absent),
         Ok(meta) if !meta.file_type().is_socket() => Err(SessionError::NotASocket(show(&endpoint.socket))),

@@ -14,6 +14,7 @@ use zcache_proto::v1::{Hit, Outcome, Parent};
 use crate::command::{Call, Command, CommandError, NAME};
 use crate::compile::{compile, end_like};
 use crate::invocation::{Unasked, describe};
+use crate::limits;
 use crate::materialize::materialize;
 use crate::output::{is_unread, write_all};
 use crate::parent;
@@ -33,7 +34,7 @@ pub fn run() -> ! {
         Err(error) => refuse(&error),
     };
     end_circle(&command, above.as_ref());
-    if is_disabled() {
+    if is_disabled() || limits::are_tight() {
         execute(&command, None, above);
     }
     let endpoint = Endpoint::from_env(|name| std::env::var_os(name), nix::unistd::getuid().as_raw());
@@ -126,6 +127,11 @@ fn follow(
                 // It did not start; trying as if we were not there gives the error that bare gives.
                 execute(command, spare, above)
             };
+            if compiled.interrupted {
+                // Nothing of it is to be kept, and nobody waits for it any more.
+                drop(session);
+                end_like(compiled.status);
+            }
             let report = AssertUnwindSafe(|| session.commit(compiled.outcome));
             if let Ok(Err(error)) = catch_unwind(report) {
                 note(&error, endpoint);
@@ -179,7 +185,12 @@ fn execute_below(command: &Command, stdin: Option<File>, above: Option<Parent>) 
     if let Some(stdin) = stdin {
         process.stdin(stdin);
     }
-    let error = process.exec();
+    let mut error = process.exec();
+    if error.kind() == io::ErrorKind::ArgumentListTooLong {
+        // Without our variable it may just fit.
+        process.env_remove(parent::VARIABLE);
+        error = process.exec();
+    }
     eprintln!("{NAME}: {}: {error}", command.program.display());
     exit(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 })
 }

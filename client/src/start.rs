@@ -15,7 +15,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zcache_proto::endpoint::Endpoint;
 
-use crate::session::{Session, SessionError};
+use crate::session::{Session, SessionError, check_dir};
 use crate::trouble::Trouble;
 
 /// How long a build's first compile may wait for a daemon to come up.
@@ -58,6 +58,8 @@ pub fn connect_or_start(endpoint: &Endpoint, by: By) -> Result<Session, SessionE
     let until = Instant::now() + PATIENCE;
     let lost = |error: io::Error| SessionError::Lost(error.to_string());
     DirBuilder::new().recursive(true).mode(0o700).create(endpoint.dir()).map_err(lost)?;
+    // Another user may have been faster.
+    check_dir(endpoint)?;
     let mut tries = 1;
     loop {
         let turn = take_turn(endpoint, until).map_err(lost)?;

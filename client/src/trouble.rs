@@ -1,14 +1,20 @@
 //! Trouble: the note by which clients tell each other not to bother with a daemon that hangs or does not start, so
 //! that a whole build loses the time once and not per compile.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use zcache_proto::endpoint::Endpoint;
 
 /// How long a note counts about which nothing can be checked.
 const HOLDS: Duration = Duration::from_secs(60);
+
+/// A note is not longer, bytes.
+const NOTE_MAX: u64 = 100;
 
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +40,7 @@ impl Trouble {
 
     /// What the note says, while it counts.
     pub fn find(endpoint: &Endpoint) -> Option<Self> {
-        let text = fs::read_to_string(endpoint.trouble()).ok()?;
+        let text = note_at(&endpoint.trouble())?;
         let trouble = match text.trim().split_once(' ') {
             Some(("stopped", pid)) => Self::Stopped(pid.parse().ok()?),
             _ if text.trim() == "silent" => Self::Silent,
@@ -55,6 +61,16 @@ impl Trouble {
             Self::Unstartable => "the daemon did not start; its log says why".to_owned(),
         }
     }
+}
+
+/// The note's text. Something else in its place, another user's perhaps, may have no end or never begin.
+fn note_at(path: &Path) -> Option<String> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).ok()?;
+    let meta = file.metadata().ok()?;
+    let ours = meta.is_file() && meta.uid() == nix::unistd::getuid().as_raw();
+    let mut text = String::new();
+    (ours && file.take(NOTE_MAX).read_to_string(&mut text).is_ok()).then_some(text)
 }
 
 /// Whether a process exists that does not run: stopped, or dead and not collected.

@@ -93,7 +93,10 @@ impl Builds {
             }
             (None, None) => Place { id, build: self.build_of(client, ancestors), parent: 0, depth: 0 },
         };
-        self.by_pid.insert(client.pid, id);
+        // A process that asks again has nothing else under way.
+        if let Some(earlier) = self.by_pid.insert(client.pid, id) {
+            self.running.remove(&earlier);
+        }
         self.running.insert(id, Running { place, process: client.clone(), command, replaced: false });
         if let Some(build) = self.builds.get_mut(&place.build) {
             let counts = &mut build.counts;

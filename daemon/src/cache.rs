@@ -115,11 +115,7 @@ impl Cache {
             Err(_) => invocation.argv.iter().take(3).map(text).collect::<Vec<_>>().join(" "),
         };
         let ancestors = process::ancestors(&client);
-        let place = {
-            let mut builds = lock(&self.builds);
-            builds.prune(|process| process.pid != pid && process.is_alive());
-            builds.enter(&client, &ancestors, invocation.parent.as_ref(), summary)
-        };
+        let place = lock(&self.builds).enter(&client, &ancestors, invocation.parent.as_ref(), summary);
         lock(&self.stats).invocation(compiler(&command), place.depth);
         Ok(Asked { place, client, invocation: Arc::new(invocation), command })
     }
@@ -376,8 +372,9 @@ fn compiler(command: &Result<Arc<Command>, Bypass>) -> &'static str {
 
 /// Whether the process sees the same files as the daemon.
 fn shares_files(pid: u32) -> bool {
-    let own = process::mount_namespace(std::process::id());
-    own.is_some() && process::mount_namespace(pid) == own
+    let seen = |pid: u32| Some((process::mount_namespace(pid)?, process::root(pid)?));
+    let own = seen(std::process::id());
+    own.is_some() && seen(pid) == own
 }
 
 fn absolute(cwd: &[u8], file: &[u8]) -> Vec<u8> {

@@ -17,6 +17,7 @@ type Job = Box<dyn FnOnce() + Send>;
 pub struct Ingest {
     queue: Sender<Job>,
     open: Arc<(Mutex<usize>, Condvar)>,
+    threads: usize,
 }
 
 impl Ingest {
@@ -25,6 +26,7 @@ impl Ingest {
         let (queue, jobs) = channel::<Job>();
         let jobs = Arc::new(Mutex::new(jobs));
         let open = Arc::new((Mutex::new(0), Condvar::new()));
+        let mut started = 0;
         for _ in 0..threads {
             let (jobs, open) = (Arc::clone(&jobs), Arc::clone(&open));
             let work = move || {
@@ -32,22 +34,24 @@ impl Ingest {
                 loop {
                     let next = lock(&jobs).recv();
                     let Ok(job) = next else { break };
-                    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
-                        tracing::error!("storing a result panicked: it is not stored");
-                    }
+                    run(job);
                     *lock(&open.0) -= 1;
                     open.1.notify_all();
                 }
             };
-            if let Err(error) = thread::Builder::new().name("ingest".into()).spawn(work) {
-                tracing::error!(%error, "no thread to store results");
+            match thread::Builder::new().name("ingest".into()).spawn(work) {
+                Ok(_) => started += 1,
+                Err(error) => tracing::error!(%error, "no thread to store results"),
             }
         }
-        Self { queue, open }
+        Self { queue, open, threads: started }
     }
 
-    /// Queues a job.
+    /// Queues a job. Where the system gave us no thread for it, whoever comes with it does it.
     pub fn push(&self, job: impl FnOnce() + Send + 'static) {
+        if self.threads == 0 {
+            return run(Box::new(job));
+        }
         *lock(&self.open.0) += 1;
         if self.queue.send(Box::new(job)).is_err() {
             *lock(&self.open.0) -= 1;
@@ -60,6 +64,12 @@ impl Ingest {
         while *open > 0 {
             open = self.open.1.wait(open).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+fn run(job: Job) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
+        tracing::error!("storing a result panicked: it is not stored");
     }
 }
 

@@ -5,11 +5,13 @@
 
 pub mod builds;
 pub mod cache;
+pub mod callers;
 pub mod cas;
 pub mod commit;
 pub mod compiled;
 pub mod compilers;
 pub mod config;
+pub mod confine;
 pub mod declared;
 pub mod directories;
 pub mod distill;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 
 /// One process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +57,11 @@ pub fn ancestors(of: &Process) -> Vec<Process> {
 /// The mount namespace of a process, to compare with another's.
 pub fn mount_namespace(pid: u32) -> Option<std::path::PathBuf> {
     fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()
+}
+
+/// The root directory of a process, likewise: a namespace's may not be a process's own.
+pub fn root(pid: u32) -> Option<(u64, u64)> {
+    fs::metadata(format!("/proc/{pid}/root")).map(|meta| (meta.dev(), meta.ino())).ok()
 }
 
 /// `pid (name) state parent … started …`, where the name may hold anything.

@@ -11,11 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use zcache_proto::endpoint::Endpoint;
 use zcache_proto::v1::cache_server::CacheServer;
@@ -23,6 +21,7 @@ use zcache_proto::{MESSAGE_LIMIT, v1};
 
 use crate::builds::Builds;
 use crate::cache::Cache;
+use crate::callers::calls;
 use crate::commit::Shelf;
 use crate::config::Config;
 use crate::directories::Directories;
@@ -83,6 +82,9 @@ pub enum ServeError {
     /// The directory of the socket is not the user's own.
     #[error("{0} must be a directory owned by you with mode 0700")]
     UnsafeDirectory(String),
+    /// Others could have put something into the store, or a link leads to it that is not the user's.
+    #[error("{0} does not belong to you; remove it, or set ZCACHE_DIR to another directory")]
+    ForeignStore(String),
     /// Something else is where the socket should be.
     #[error("{0} is not a socket; remove it, or set ZCACHE_SOCKET to another path")]
     NotASocket(String),
@@ -99,6 +101,7 @@ pub async fn serve(config: Config, endpoint: Endpoint, activation: Activation) -
     let name = || endpoint.socket.display().to_string();
     private_directory(endpoint.dir())?;
     let lock = take_lock(&endpoint.lock()).await?.ok_or_else(|| ServeError::AlreadyRunning(name()))?;
+    own_store(&config.dir)?;
     let store = Store::open(&config.dir, config.max_size)?;
     let (listener, activation) = listen(&endpoint, activation)?;
     let own = identity(&endpoint.socket);
@@ -118,7 +121,7 @@ pub async fn serve(config: Config, endpoint: Endpoint, activation: Activation) -
     tell_starter()?;
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
     let uid = nix::unistd::getuid().as_raw();
-    let incoming = UnixListenerStream::new(listener).filter(move |stream| is_ours(stream, uid));
+    let incoming = calls(listener, uid);
     let ended = Arc::new(Notify::new());
     let shutdown = {
         let (ended, cache, endpoint) = (Arc::clone(&ended), Arc::clone(&cache), endpoint.clone());
@@ -267,17 +270,6 @@ fn listen(endpoint: &Endpoint, activation: Activation) -> Result<(UnixListener, 
     Ok((UnixListener::from_std(listener)?, activation))
 }
 
-fn is_ours(stream: &io::Result<UnixStream>, uid: u32) -> bool {
-    match stream.as_ref().map(UnixStream::peer_cred) {
-        Ok(Ok(peer)) if peer.uid() == uid => true,
-        Ok(Ok(peer)) => {
-            tracing::warn!(uid = peer.uid(), "another user connected: refused");
-            false
-        }
-        _ => false,
-    }
-}
-
 /// The lock of this socket; none while another daemon serves it. One that is on its way out is waited for.
 async fn take_lock(at: &Path) -> io::Result<Option<Flock<File>>> {
     let (until, momentary) = (Instant::now() + TAKE_OVER, Instant::now() + MOMENTARY);
@@ -299,6 +291,30 @@ pub fn private_directory(dir: &Path) -> Result<(), ServeError> {
     let meta = fs::symlink_metadata(dir)?;
     let private = meta.is_dir() && meta.uid() == nix::unistd::getuid().as_raw() && meta.mode() & 0o077 == 0;
     if private { Ok(()) } else { Err(ServeError::UnsafeDirectory(dir.display().to_string())) }
+}
+
+/// Makes sure that all in the store was put there by this user, and that nobody else can look into it.
+fn own_store(dir: &Path) -> Result<(), ServeError> {
+    let uid = nix::unistd::getuid().as_raw();
+    let foreign = |at: &Path| ServeError::ForeignStore(at.display().to_string());
+    match fs::symlink_metadata(dir) {
+        Ok(meta) if meta.uid() != uid => return Err(foreign(dir)),
+        Err(_) => DirBuilder::new().recursive(true).mode(0o700).create(dir)?,
+        Ok(_) => {}
+    }
+    let meta = fs::metadata(dir)?;
+    if !meta.is_dir() || meta.uid() != uid {
+        return Err(foreign(dir));
+    }
+    if meta.mode() & 0o077 != 0 {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
+    }
+    for entry in fs::read_dir(dir)?.flatten() {
+        if entry.metadata()?.uid() != uid {
+            return Err(foreign(&entry.path()));
+        }
+    }
+    Ok(())
 }
 
 /// A variable of this process's environment.

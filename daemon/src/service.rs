@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_blocking;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status};
 use zcache_proto::v1::lookup_event::Event;
 use zcache_proto::v1::{self, cache_server};
 
 use crate::cache::{Asked, Cache};
+use crate::callers::Caller;
 use crate::flights::Turn;
 use crate::inputs::lock;
 use crate::invocation::Invocation;
@@ -50,6 +50,11 @@ impl Service {
         let done = done.await.map_err(|_| Status::internal("the work on the store panicked"))?;
         done.map_err(|error| Status::internal(error.to_string()))
     }
+}
+
+/// Who makes a request that may take longer. The daemon waits for its answer to be read then.
+fn caller<T>(request: &Request<T>) -> Option<&Caller> {
+    request.extensions().get::<Caller>().inspect(|caller| caller.asks())
 }
 
 type Events = mpsc::Sender<Result<v1::LookupEvent, Status>>;
@@ -147,8 +152,7 @@ impl cache_server::Cache for Service {
     type LookupStream = ReceiverStream<Result<v1::LookupEvent, Status>>;
 
     async fn lookup(&self, request: Request<v1::Invocation>) -> Result<Response<Self::LookupStream>, Status> {
-        let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-        let pid = peer.and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok());
+        let pid = caller(&request).and_then(|caller| caller.pid);
         let pid = pid.ok_or_else(|| Status::failed_precondition("the client's process is not visible from here"))?;
         let invocation = Invocation::try_from(request.into_inner());
         let invocation = invocation.map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -166,7 +170,8 @@ impl cache_server::Cache for Service {
         Ok(Response::new(v1::Committed { refusal }))
     }
 
-    async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReport>, Status> {
+    async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReport>, Status> {
+        caller(&request);
         let about = v1::Daemon { uptime_s: self.started.elapsed().as_secs(), ..self.about.clone() };
         let cache = Arc::clone(&self.cache);
         let report = spawn_blocking(move || {
@@ -189,17 +194,20 @@ impl cache_server::Cache for Service {
         Ok(Response::new(v1::ZeroReply {}))
     }
 
-    async fn clear(&self, _: Request<v1::ClearRequest>) -> Result<Response<v1::ClearReply>, Status> {
+    async fn clear(&self, request: Request<v1::ClearRequest>) -> Result<Response<v1::ClearReply>, Status> {
+        caller(&request);
         let bytes = self.of_store(Store::clear).await?;
         Ok(Response::new(v1::ClearReply { bytes }))
     }
 
-    async fn collect(&self, _: Request<v1::CollectRequest>) -> Result<Response<v1::CollectReply>, Status> {
+    async fn collect(&self, request: Request<v1::CollectRequest>) -> Result<Response<v1::CollectReply>, Status> {
+        caller(&request);
         let collected = self.of_store(|store| store.collect()).await?;
         Ok(Response::new(collected.into()))
     }
 
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyReply>, Status> {
+        caller(&request);
         let repair = request.into_inner().repair;
         let scrubbed = self.of_store(move |store| store.verify(repair)).await?;
         Ok(Response::new(scrubbed.into()))

@@ -13,5 +13,6 @@ pub mod v1 {
     tonic::include_proto!("zcache.v1");
 }
 
-/// Largest message either side accepts, bytes: a trace, an environment or a stream is never near it.
-pub const MESSAGE_LIMIT: usize = 256 << 20;
+/// Largest message either side accepts, bytes: a trace of 20 MiB and two streams of 4 MiB, or a source of 16 MiB with the
+/// longest command line and environment that the kernel lets through.
+pub const MESSAGE_LIMIT: usize = 32 << 20;

@@ -240,6 +240,8 @@ pub fn files(dir: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
                 meta if meta.is_symlink() => {
                     fs::read_link(&path).expect("a link").into_os_string().into_encoded_bytes()
                 }
+                // A socket or a pipe holds nothing that stays.
+                meta if !meta.is_file() => Vec::new(),
                 _ => fs::read(&path).expect("a file"),
             };
             let relative = path.strip_prefix(dir).expect("below").to_owned();
