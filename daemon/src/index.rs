@@ -11,14 +11,12 @@ use serde::{Deserialize, Serialize};
 use zcache_proto::Digest;
 
 use crate::manifest::Manifest;
+use crate::packed::{pack, unpack};
 
 /// Memory that sled may use for its pages, bytes.
 const PAGES: u64 = 16 << 20;
 /// Most remembered file digests; beyond it all are forgotten and learnt again.
 const MEMO_MAX: usize = 500_000;
-
-/// Longest manifest, bytes: one that claims more is damaged.
-const MANIFEST_MAX: usize = 256 << 20;
 
 /// What is known of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +76,7 @@ impl Index {
 
     /// What is known of an action.
     pub fn manifest(&self, action: &Digest) -> Option<Manifest> {
-        decode_manifest(&self.manifests.get(action.0).ok()??)
+        unpack(&self.manifests.get(action.0).ok()??)
     }
 
     /// Replaces what is known of an action.
@@ -86,7 +84,8 @@ impl Index {
         if manifest.entries.is_empty() {
             return remove(&self.manifests, &self.counts[0], &action.0);
         }
-        put(&self.manifests, &self.counts[0], &action.0, encode_manifest(manifest)?)
+        let packed = pack(manifest).ok_or_else(|| io::Error::other("it is too long"))?;
+        put(&self.manifests, &self.counts[0], &action.0, packed)
     }
 
     /// Every action that is known.
@@ -160,19 +159,6 @@ impl Index {
     pub fn flush(&self) -> io::Result<()> {
         self.db.flush().map(drop).map_err(io::Error::other)
     }
-}
-
-/// Paths, most of them alike: a tenth is left of them.
-fn encode_manifest(manifest: &Manifest) -> io::Result<Vec<u8>> {
-    Ok(lz4_flex::compress_prepend_size(&postcard::to_stdvec(manifest).map_err(io::Error::other)?))
-}
-
-fn decode_manifest(bytes: &[u8]) -> Option<Manifest> {
-    let (length, _) = lz4_flex::block::uncompressed_size(bytes).ok()?;
-    if length > MANIFEST_MAX {
-        return None;
-    }
-    postcard::from_bytes(&lz4_flex::decompress_size_prepended(bytes).ok()?).ok()
 }
 
 fn put(tree: &sled::Tree, count: &AtomicU64, key: &[u8], value: Vec<u8>) -> io::Result<()> {
