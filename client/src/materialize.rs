@@ -1,6 +1,7 @@
 //! Materialize: puts a hit's outputs where the compiler would have. Each is a new inode, so nothing that someone else
 //! has linked or mapped is written into; a blob is shared with at most one tree, since touching it moves its time.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -9,12 +10,16 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::libc;
 use zcache_proto::v1::output::Content;
 use zcache_proto::v1::{Hit, Output};
 
 /// Puts every output of `hit` in place, or none: a compiler that runs instead needs the room, and may fail as well.
 pub fn materialize(hit: &Hit) -> io::Result<()> {
     let time = UNIX_EPOCH + Duration::from_nanos(hit.mtime_ns.unsigned_abs());
+    let files = hit.outputs.iter().filter(|output| !matches!(output.content, Some(Content::Directory(_))));
+    let files: HashSet<&Path> = files.map(|output| path(&output.path)).collect();
+    hit.outputs.iter().try_for_each(|output| is_sound(output, &files))?;
     hit.outputs.iter().try_for_each(is_free)?;
     for (placed, output) in hit.outputs.iter().enumerate() {
         if let Err(error) = place(output, time) {
@@ -32,9 +37,31 @@ fn withdraw(output: &Output) {
     }
 }
 
+/// Whether an output is where its path says: named from the root without a way around, and not in what another output
+/// makes a link or file. Nothing that a store holds may lead anywhere else.
+fn is_sound(output: &Output, files: &HashSet<&Path>) -> io::Result<()> {
+    let at = path(&output.path);
+    let blob = !matches!(&output.content, Some(Content::Blob(blob)) if !is_plain(blob));
+    let inside = at.ancestors().skip(1).any(|above| files.contains(above));
+    if is_plain(&output.path) && blob && output.mode & !0o7777 == 0 && !inside {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("{} is no place of an output", at.display())))
+}
+
+/// An absolute path of names alone.
+fn is_plain(path: &[u8]) -> bool {
+    let name = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && !name.contains(&0);
+    path.strip_prefix(b"/").is_some_and(|rest| rest.split(|&b| b == b'/').all(name))
+}
+
+fn path(bytes: &[u8]) -> &Path {
+    Path::new(std::ffi::OsStr::from_bytes(bytes))
+}
+
 /// What a compiler writes to through a link, or into a pipe or device, only a compiler can write.
 fn is_free(output: &Output) -> io::Result<()> {
-    let at = Path::new(std::ffi::OsStr::from_bytes(&output.path));
+    let at = path(&output.path);
     let kind = fs::symlink_metadata(at).map(|meta| meta.file_type());
     let free = match (&output.content, kind) {
         (_, Err(_)) => true,
@@ -46,7 +73,7 @@ fn is_free(output: &Output) -> io::Result<()> {
 }
 
 fn place(output: &Output, time: SystemTime) -> io::Result<()> {
-    let at = Path::new(std::ffi::OsStr::from_bytes(&output.path));
+    let at = path(&output.path);
     let content = output.content.as_ref().ok_or_else(|| io::Error::other("an output without content"))?;
     if matches!(content, Content::Directory(_)) {
         return DirBuilder::new().recursive(true).mode(output.mode).create(at);
@@ -64,13 +91,18 @@ fn place(output: &Output, time: SystemTime) -> io::Result<()> {
             finish(&file, output.mode, time)?;
             close(file)
         }
-        Content::Blob(blob) => restore(Path::new(std::ffi::OsStr::from_bytes(blob)), at, output, time),
+        Content::Blob(blob) => restore(path(blob), at, output, time),
     }
 }
 
 fn restore(blob: &Path, at: &Path, output: &Output, time: SystemTime) -> io::Result<()> {
-    let source = File::open(blob)?;
-    if source.metadata()?.size() != output.size {
+    // A blob is a file of the user's, never a link to one: it may become the output itself, or lend it its inode.
+    let source = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(blob)?;
+    let meta = source.metadata()?;
+    if !meta.is_file() || meta.uid() != nix::unistd::getuid().as_raw() {
+        return Err(io::Error::other("a blob is no file of yours"));
+    }
+    if meta.size() != output.size {
         return Err(io::Error::other("a blob has another length than it should"));
     }
     let target = create(at)?;
@@ -181,5 +213,39 @@ mod tests {
         fs::write(&blob, "cut").unwrap();
         let hit = Hit { outputs: vec![output(&dir.path().join("x"), &blob, 0o644, false)], ..Hit::default() };
         assert!(materialize(&hit).is_err());
+    }
+
+    #[test]
+    fn nothing_is_written_outside_of_the_places_that_outputs_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inside, outside) = (dir.path().join("in"), dir.path().join("out"));
+        fs::create_dir(&inside).unwrap();
+        fs::create_dir(&outside).unwrap();
+        let blob = dir.path().join("blob");
+        fs::write(&blob, "bytes").unwrap();
+        let linked = dir.path().join("linked");
+        symlink(&blob, &linked).unwrap();
+        let refused = |outputs: Vec<Output>| {
+            assert!(materialize(&Hit { outputs, ..Hit::default() }).is_err());
+            let made = [&inside, &outside].map(|dir| fs::read_dir(dir).unwrap().count());
+            assert_eq!(made, [0, 0], "nothing is made at all");
+        };
+        let place = |at: &str| output(&inside.join(at), &blob, 0o644, false);
+        for at in ["../out/x", "a/../../out/x", "./x", "x/", "x\0y", "//x/..//y"] {
+            refused(vec![place("first"), place(at)]);
+        }
+        refused(vec![output(Path::new("relative"), &blob, 0o644, false)]);
+        refused(vec![output(Path::new("/"), &blob, 0o644, false)]);
+        refused(vec![output(&inside.join("x"), &blob, 0o100_644, false)]);
+        for blob in ["blob".into(), inside.join("../blob")] {
+            refused(vec![output(&inside.join("x"), &blob, 0o644, false)]);
+        }
+        let link = Content::Symlink(outside.as_os_str().as_bytes().into());
+        refused(vec![Output { content: Some(link), ..place("l") }, place("l/x")]);
+        refused(vec![place("l/x"), place("l")]);
+        assert!(
+            materialize(&Hit { outputs: vec![output(&inside.join("x"), &linked, 0o644, true)], ..Hit::default() })
+                .is_err()
+        );
     }
 }

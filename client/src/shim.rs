@@ -171,8 +171,10 @@ fn refuse_output(error: &io::Error) -> ! {
 
 /// Becomes the compiler, one level below whatever this client is below.
 fn execute(command: &Command, stdin: Option<File>, above: Option<Parent>) -> ! {
-    let next =
-        above.map_or(Parent { depth: 1, ..Parent::default() }, |above| Parent { depth: above.depth + 1, ..above });
+    let next = above.map_or(Parent { depth: 1, ..Parent::default() }, |above| Parent {
+        depth: above.depth.saturating_add(1),
+        ..above
+    });
     execute_below(command, stdin, Some(next))
 }
 

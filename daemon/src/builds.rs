@@ -29,7 +29,7 @@ pub struct Place {
 impl Place {
     /// What to hand to the compiler.
     pub fn for_children(&self) -> v1::Parent {
-        v1::Parent { build: self.build, invocation: self.id, depth: self.depth + 1 }
+        v1::Parent { build: self.build, invocation: self.id, depth: self.depth.saturating_add(1) }
     }
 }
 
@@ -87,7 +87,9 @@ impl Builds {
         });
         let claimed_place = claimed.and_then(|parent| Some(self.running.get(&parent.invocation)?.place));
         let place = match (above.or(claimed_place), claimed) {
-            (Some(above), _) => Place { id, build: above.build, parent: above.id, depth: above.depth + 1 },
+            (Some(above), _) => {
+                Place { id, build: above.build, parent: above.id, depth: above.depth.saturating_add(1) }
+            }
             (None, Some(claimed)) => {
                 Place { id, build: self.build_of(client, ancestors), parent: 0, depth: claimed.depth }
             }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use zcache_proto::{Digest, v1};
 use crate::builds::{Builds, Place};
 use crate::commit::Shelf;
 use crate::compiled::{Compiled, Fresh};
+use crate::compilers::argfile::BYTES_MAX;
 use crate::compilers::{self, Bypass, Command};
 use crate::declared::{Declarations, declare};
 use crate::distill::distill;
@@ -29,9 +30,6 @@ use crate::refusal::Refusal;
 use crate::stats::Stats;
 use crate::store::now_s;
 use crate::wire;
-
-/// Largest argument file that is read, bytes.
-const ARGUMENT_FILE_MAX: u64 = 16 << 20;
 
 /// How long the disk's refusals are counted in silence after one was said.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -171,7 +169,7 @@ impl Cache {
         lock(&self.stats).hit(compiler(&asked.command), saved_ms);
         lock(&self.builds).count(asked.place.build, |build| {
             build.hits += 1;
-            build.saved_ms += saved_ms;
+            build.saved_ms = build.saved_ms.saturating_add(saved_ms);
         });
         self.issue(asked, None, None, restored);
     }
@@ -383,6 +381,9 @@ fn absolute(cwd: &[u8], file: &[u8]) -> Vec<u8> {
 
 fn argument_file(cwd: &[u8], file: &[u8]) -> Option<Vec<u8>> {
     let at = absolute(cwd, file);
-    let meta = fs::metadata(path(&at)).ok()?;
-    (meta.is_file() && meta.len() <= ARGUMENT_FILE_MAX).then(|| fs::read(path(&at)).ok())?
+    fs::metadata(path(&at)).ok().filter(fs::Metadata::is_file)?;
+    // One byte more than is taken in, whatever the file has grown to meanwhile.
+    let mut text = Vec::new();
+    fs::File::open(path(&at)).ok()?.take(BYTES_MAX as u64 + 1).read_to_end(&mut text).ok()?;
+    Some(text)
 }

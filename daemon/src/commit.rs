@@ -1,7 +1,8 @@
 //! Commit: from what a compile was seen to do to an entry of the store. First, while the client waits, the outputs
 //! are taken and the inputs' states noted; the rest, reading and hashing, happens after.
 
-use std::collections::BTreeSet;
+use std::cell::OnceCell;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -11,10 +12,12 @@ use std::sync::{PoisonError, RwLock};
 use crate::cas::{Held, Scanned};
 use crate::compiled::{Compiled, Fresh, Input};
 use crate::compilers::OutputRule;
+use crate::compilers::toolchain::{file_name, is_below, parent};
 use crate::directories::{Directories, View};
 use crate::expect::{Knowledge, expectations};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::manifest::{ActionResult, Entry, Expectation, Kind, OutputContent, OutputFile};
+use crate::paths::{is_plain, without_parents};
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
 use crate::roles::Role;
@@ -85,8 +88,11 @@ impl Shelf {
         }
         let (inputs, directories) = self.input_states(&compiled)?;
         compiled.seen.exists.extend(directories.into_iter().map(|at| (at, Some(Kind::Directory))));
-        let outputs = self.outputs(&compiled)?;
+        let mut outputs = self.outputs(&compiled)?;
         declared(&compiled, &outputs)?;
+        for (at, ..) in &mut outputs {
+            *at = straighten(at, &mut compiled)?;
+        }
         Ok(Taken { compiled, inputs, outputs })
     }
 
@@ -99,7 +105,7 @@ impl Shelf {
         for (at, reading) in &compiled.seen.contents {
             let meta = fs::metadata(path(at));
             match meta {
-                Err(_) if is_temporary(at, compiled) => {}
+                Err(_) if was_temporary(at, compiled) => {}
                 Ok(meta) if meta.is_dir() => directories.push(at.clone()),
                 Ok(meta) if meta.is_file() => {
                     let stamp = Stamp::of(&meta);
@@ -131,15 +137,12 @@ impl Shelf {
             // A file removed and made anew, or made by this compile, is no change of an older one.
             let made_now = fs::symlink_metadata(path(at))
                 .is_ok_and(|m| m.created().is_ok_and(|t| since_1970_ns(t) >= compiled.began_ns));
-            if !made_now && !is_temporary(at, compiled) && (seen.outputs.contains(at) || !path(at).exists()) {
+            if !made_now && !was_temporary(at, compiled) && (seen.outputs.contains(at) || !path(at).exists()) {
                 return Err(Refusal::Modifies(at.clone()));
             }
         }
         let mut taken = Vec::new();
         for at in seen.directories.iter().chain(&seen.outputs) {
-            if is_temporary(at, compiled) {
-                continue;
-            }
             if let Ok(meta) = fs::symlink_metadata(path(at)) {
                 let mode = meta.permissions().mode() & 0o7777;
                 taken.push((at.clone(), mode, self.output(at, &meta, compiled)?));
@@ -194,6 +197,9 @@ impl Shelf {
             outputs: files,
             duration_ms: compiled.duration_ms,
         };
+        if !result.is_sound() {
+            return Err(Refusal::StrangeOutput(b"one is in another".to_vec()));
+        }
         let action = &compiled.command.action;
         let mut manifest = self.store.index().manifest(action).unwrap_or_default();
         manifest.insert(Entry { expectations, result });
@@ -251,6 +257,25 @@ impl Shelf {
     }
 }
 
+/// The place of an output without `..`, which would lead somewhere else in another checkout, or where a link came to stand
+/// before it. That none stands there now becomes part of what has to hold.
+fn straighten(at: &[u8], compiled: &mut Compiled) -> Result<Vec<u8>, Refusal> {
+    if is_plain(at) {
+        return Ok(at.to_vec());
+    }
+    let (directory, name) = (parent(at), file_name(at));
+    let straight = without_parents(directory);
+    let place = [straight.strip_suffix(b"/").unwrap_or(&straight), b"/", name].concat();
+    let is_same = fs::canonicalize(path(directory)).is_ok_and(|real| real.as_os_str().as_bytes() == straight);
+    if !is_same || !is_plain(&place) {
+        return Err(Refusal::StrangeOutput(at.to_vec()));
+    }
+    // Outside of the checkout, another one's would be somewhere else.
+    compiled.seen.asks_cwd |= compiled.command.roots.role_of(&place).role.is_none();
+    compiled.seen.links.insert(directory.to_vec(), straight);
+    Ok(place)
+}
+
 fn identity(at: &Path) -> Option<(u64, u64)> {
     fs::metadata(at).ok().map(|meta| (meta.dev(), meta.ino()))
 }
@@ -259,15 +284,18 @@ fn state(at: &[u8]) -> Option<Stamp> {
     fs::symlink_metadata(path(at)).ok().map(|meta| Stamp::of(&meta))
 }
 
-/// Whether `at` is where programs put what they need for a moment, rather than a place of this build.
-fn is_temporary(at: &[u8], compiled: &Compiled) -> bool {
+/// Whether `at` was where programs put what they need for a moment, rather than a place of this build. What stays there
+/// is a result: the command may have asked for it.
+fn was_temporary(at: &[u8], compiled: &Compiled) -> bool {
     let temporary = compiled.invocation.env.get(b"TMPDIR").filter(|dir| dir.starts_with(b"/")).unwrap_or(b"/tmp");
-    path(at).starts_with(path(temporary)) && compiled.command.roots.role_of(at).role.is_none()
+    let there = is_plain(at) && is_below(at, temporary) && compiled.command.roots.role_of(at).role.is_none();
+    there && fs::symlink_metadata(path(at)).is_err()
 }
 
 /// Every input that a dependency file names must have been seen; else observation failed.
 fn declared(compiled: &Compiled, outputs: &[(Vec<u8>, u32, TakenOutput)]) -> Result<(), Refusal> {
     let seen = &compiled.seen;
+    let read: OnceCell<HashSet<(u64, u64)>> = OnceCell::new();
     for (at, _, output) in outputs {
         let TakenOutput::Text(text) = output else { continue };
         for name in compiled.command.family.declared_inputs(at, text) {
@@ -277,8 +305,8 @@ fn declared(compiled: &Compiled, outputs: &[(Vec<u8>, u32, TakenOutput)]) -> Res
                 continue;
             }
             // The same file by another name, through `..` or a link.
-            let wanted = identity(&full);
-            if wanted.is_none() || !seen.contents.keys().any(|known| identity(path(known)) == wanted) {
+            let read = read.get_or_init(|| seen.contents.keys().filter_map(|known| identity(path(known))).collect());
+            if identity(&full).is_none_or(|wanted| !read.contains(&wanted)) {
                 return Err(Refusal::Undeclared(bytes.to_vec()));
             }
         }

@@ -13,6 +13,9 @@ use crate::invocation::Invocation;
 use crate::refusal::Refusal;
 use crate::sources::Marks;
 
+/// Longest list, bytes.
+const LIST_MAX: u64 = 16 << 20;
+
 /// The lists of running compiles, in the store at this directory.
 #[derive(Debug)]
 pub struct Declarations<'a>(pub &'a Path);
@@ -33,7 +36,9 @@ impl Declarations<'_> {
 
     /// The list; empty where there is none.
     pub fn of(&self, ticket: u64) -> Vec<u8> {
-        fs::read(self.list(ticket)).unwrap_or_default()
+        let list = self.list(ticket);
+        let whole = fs::symlink_metadata(&list).is_ok_and(|meta| meta.is_file() && meta.len() <= LIST_MAX);
+        if whole { fs::read(list).unwrap_or_default() } else { Vec::new() }
     }
 
     /// Removes what the compile left of it.
@@ -53,14 +58,18 @@ pub fn declare(seen: &mut Distilled, command: &Command, invocation: &Invocation,
     if words != Marks::default() {
         seen.refusals.insert(Refusal::TimeMacro(b"the command line".to_vec()));
     }
-    let names_others = |at: &Vec<u8>| fs::read(path(at)).map_or(true, |text| includes(&text));
+    // A device would be read for ever.
+    let names_others = |at: &Vec<u8>| !path(at).is_file() || fs::read(path(at)).map_or(true, |text| includes(&text));
     if list.is_empty() && command.family.sources().iter().any(names_others) {
         // This zig does not list its headers.
         seen.refusals.insert(Refusal::Undeclarable(b"no list of headers".to_vec()));
     }
     let inputs = zig.inputs(list);
     let exists = |at: &[u8]| fs::symlink_metadata(path(at)).is_ok();
-    seen.absent.extend(zig.candidates(&inputs).into_iter().filter(|at| !exists(at)));
+    match zig.candidates(&inputs) {
+        Some(candidates) => seen.absent.extend(candidates.into_iter().filter(|at| !exists(at))),
+        None => drop(seen.refusals.insert(Refusal::Undeclarable(b"too many headers".to_vec()))),
+    }
     let reading = Reading { time_ns: began_ns.unsigned_abs(), inode: 0 };
     let programs: Vec<_> = seen.declaring.iter().cloned().collect();
     seen.sources.extend(inputs.iter().cloned());

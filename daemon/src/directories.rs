@@ -114,44 +114,58 @@ impl<'a> View<'a> {
 
     /// The path without links, `.` and `..`; none where it leads nowhere.
     pub fn resolve(&mut self, at: &[u8]) -> Option<Vec<u8>> {
-        self.follow(at, LINKS_MAX)
-    }
-
-    fn follow(&mut self, at: &[u8], links: u32) -> Option<Vec<u8>> {
-        if at.is_empty() || at == b"/" {
-            return Some(b"/".to_vec());
-        }
         if let Some(known) = self.resolved.get(at) {
             return known.clone();
         }
-        let directory = self.follow(parent(at), links)?;
-        let found = match file_name(at) {
-            b"" | b"." => Some(directory),
-            b".." => Some(parent(&directory).to_vec()),
-            name => self.entry(&directory, name, links),
+        let above = parent(at);
+        let directory = match self.resolved.get(above) {
+            Some(known) => known.clone(),
+            None => self.walk(b"/".to_vec(), above),
         };
+        self.resolved.insert(above.to_vec(), directory.clone());
+        let found = directory.and_then(|directory| self.walk(directory, file_name(at)));
         self.resolved.insert(at.to_vec(), found.clone());
         found
     }
 
-    /// Where a name in a directory without links leads.
-    fn entry(&mut self, directory: &[u8], name: &[u8], links: u32) -> Option<Vec<u8>> {
+    /// Where `path` leads from a directory without links. As many names as it may have, it takes no stack.
+    fn walk(&mut self, mut directory: Vec<u8>, path: &[u8]) -> Option<Vec<u8>> {
+        let names = |path: &[u8]| path.rsplit(|&b| b == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let mut links = LINKS_MAX;
+        let mut pending = names(path);
+        while let Some(name) = pending.pop() {
+            match name.as_slice() {
+                b"" | b"." => {}
+                b".." => directory = parent(&directory).to_vec(),
+                name => match self.entry(&directory, name)? {
+                    Entry::Plain(at) => directory = at,
+                    Entry::Link(target) => {
+                        links = links.checked_sub(1)?;
+                        pending.extend(names(&target));
+                        if target.starts_with(b"/") {
+                            directory = b"/".to_vec();
+                        }
+                    }
+                },
+            }
+        }
+        Some(directory)
+    }
+
+    /// What a name in a directory without links is.
+    fn entry(&mut self, directory: &[u8], name: &[u8]) -> Option<Entry> {
         let at = [directory.strip_suffix(b"/").unwrap_or(directory), b"/", name].concat();
         let state = self.state(directory)?;
         if state.is_local && self.directories.get(&state.stamp, name) == Some(Name::Plain) {
-            return Some(at);
+            return Some(Entry::Plain(at));
         }
         match fs::read_link(path(&at)) {
-            Ok(target) => {
-                let target = target.into_os_string().into_vec();
-                let target = if target.starts_with(b"/") { target } else { [directory, b"/", &target].concat() };
-                self.follow(&target, links.checked_sub(1)?)
-            }
+            Ok(target) => Some(Entry::Link(target.into_os_string().into_vec())),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 if state.is_local {
                     self.directories.keep(&state.stamp, name, Name::Plain);
                 }
-                Some(at)
+                Some(Entry::Plain(at))
             }
             Err(_) => None,
         }
@@ -169,6 +183,14 @@ impl<'a> View<'a> {
         self.states.insert(directory.to_vec(), state);
         state
     }
+}
+
+/// A step on the way to a file.
+enum Entry {
+    /// There, and no link.
+    Plain(Vec<u8>),
+    /// A link, with its target.
+    Link(Vec<u8>),
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use zcache_proto::trace;
 
 use crate::compilers::rustc::is_rustc;
-use crate::compilers::toolchain::{file_name, is_below, is_terminal_library, is_tool, owns};
+use crate::compilers::toolchain::{file_name, is_terminal_library, is_tool, owns};
 use crate::compilers::zig::{is_launcher, is_zig};
 use crate::compilers::{EnvRule, Family};
-use crate::distilled::{Distilled, Reading, covers};
+use crate::distilled::{Distilled, Reading, covers, moved};
 use crate::images::{Image, Images};
 use crate::invocation::{Env, Invocation};
 use crate::manifest::Kind;
@@ -17,6 +17,8 @@ use crate::observation::Record;
 use crate::paths::{is_harmless, is_kernels, is_stream, tidy};
 use crate::refusal::Refusal;
 
+/// Most renaming that is followed, bytes of paths. No compile renames so much.
+const MOVABLE: usize = 64 << 20;
 const ENOENT: u32 = 2;
 const ENOTDIR: u32 = 20;
 const S_IFMT: u64 = 0o170_000;
@@ -26,7 +28,7 @@ pub fn distill(records: &[Record<'_>], family: &dyn Family, invocation: &Invocat
     let images = Images::of(records, invocation.pid, &invocation.program);
     let Invocation { env, argv, .. } = invocation;
     let (made, out) = (BTreeSet::new(), Distilled::default());
-    let mut distiller = Distiller { family, env, argv, images: &images, made, out };
+    let mut distiller = Distiller { family, env, argv, images: &images, made, movable: MOVABLE, out };
     distiller.programs();
     for (index, record) in records.iter().enumerate() {
         if !images.is_exempt(index) && !distiller.calls_back(index, record) {
@@ -43,6 +45,8 @@ struct Distiller<'a> {
     images: &'a Images,
     /// Whatever the tree itself made, kept or not: what is read from there follows from other inputs.
     made: BTreeSet<Vec<u8>>,
+    /// How much renaming is followed yet, bytes of paths.
+    movable: usize,
     out: Distilled,
 }
 
@@ -348,15 +352,10 @@ impl Distiller<'_> {
         if !self.is_made(&from) {
             self.out.refusals.insert(Refusal::Moves(from.clone()));
         }
-        let moved = |set: &mut BTreeSet<Vec<u8>>| {
-            let below: Vec<_> = set.iter().filter(|path| is_below(path, &from)).cloned().collect();
-            for path in below {
-                set.remove(&path);
-                set.insert([to.as_slice(), &path[from.len()..]].concat());
-            }
-        };
-        moved(&mut self.out.outputs);
-        moved(&mut self.out.directories);
+        let outputs = moved(&mut self.out.outputs, &from, &to, &mut self.movable);
+        if outputs.and_then(|()| moved(&mut self.out.directories, &from, &to, &mut self.movable)).is_none() {
+            self.out.refusals.insert(Refusal::Moves(from));
+        }
         self.made.insert(to);
     }
 

@@ -124,3 +124,16 @@ pub fn covers(set: &BTreeSet<Vec<u8>>, path: &[u8]) -> bool {
     }
     false
 }
+
+/// Renames what lies in or is `from`. None where that has been done without end.
+pub fn moved(set: &mut BTreeSet<Vec<u8>>, from: &[u8], to: &[u8], movable: &mut usize) -> Option<()> {
+    let inside = [from, b"/"].concat();
+    let below = set.range(inside.clone()..).take_while(|path| path.starts_with(&inside)).cloned();
+    let all: Vec<_> = below.chain(set.get(from).cloned()).collect();
+    for path in all {
+        *movable = movable.checked_sub(to.len() + path.len())?;
+        set.remove(&path);
+        set.insert([to, &path[from.len()..]].concat());
+    }
+    Some(())
+}

@@ -1,7 +1,7 @@
 //! Images: which program each record of an observation belongs to, what is mapped in it, and whether every program
 //! that the tree ran was seen from beginning to end. Pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use zcache_proto::trace;
 
@@ -12,7 +12,9 @@ use crate::observation::Record;
 pub struct Image {
     /// The executable.
     pub program: Vec<u8>,
-    modules: Vec<(u64, u64, Vec<u8>)>,
+    modules: Vec<Vec<u8>>,
+    /// By the first address: one past the last, and which of `modules` it is.
+    mapped: BTreeMap<u64, (u64, usize)>,
     /// A zcache client, which reports its doings itself.
     exempt: bool,
 }
@@ -20,15 +22,23 @@ pub struct Image {
 impl Image {
     /// The mapped object that an address lies in.
     pub fn module_at(&self, address: u64) -> Option<&[u8]> {
-        self.modules
-            .iter()
-            .find(|(start, end, _)| (*start..*end).contains(&address))
-            .map(|(_, _, path)| path.as_slice())
+        let (_, (end, module)) = self.mapped.range(..=address).next_back()?;
+        (address < *end).then(|| self.modules[*module].as_slice())
     }
 
     /// Objects that were mapped in it, the program among them.
     pub fn modules(&self) -> impl Iterator<Item = &[u8]> {
-        self.modules.iter().map(|(_, _, path)| path.as_slice())
+        self.modules.iter().map(Vec::as_slice)
+    }
+
+    /// Takes in an object. What is mapped where another one was before answers for no
+    /// address.
+    fn map(&mut self, start: u64, end: u64, path: &[u8]) {
+        let overlaps = self.mapped.range(..end).next_back().is_some_and(|(_, (known, _))| *known > start);
+        if !overlaps && start < end {
+            self.mapped.insert(start, (end, self.modules.len()));
+        }
+        self.modules.push(path.to_vec());
     }
 }
 
@@ -59,7 +69,7 @@ impl Images {
             let Some(index) = index else { continue };
             let image = &mut images.images[index];
             match record.kind {
-                trace::MODULE => image.modules.push((record.caller, record.value, record.a.to_vec())),
+                trace::MODULE => image.map(record.caller, record.value, record.a),
                 kind => image.exempt |= kind == trace::EXEMPT,
             }
         }
@@ -73,15 +83,21 @@ impl Images {
     }
 
     fn clients(&self, records: &[Record<'_>]) -> HashSet<usize> {
+        if !self.images.iter().any(|image| image.exempt) {
+            return HashSet::new();
+        }
+        let mut begun: HashMap<u32, Vec<usize>> = HashMap::new();
+        for (index, record) in records.iter().enumerate().filter(|(_, record)| record.kind == trace::START) {
+            begun.entry(record.pid).or_default().push(index);
+        }
         let starts = |index: usize, record: &Record<'_>| {
             let pid = if record.kind == trace::SPAWN { record.value as u32 } else { record.pid };
             // A spawned program may have begun before the call that started it ended.
             let from = if record.kind == trace::SPAWN { 0 } else { index };
-            let began = |at: &usize| records[*at].kind == trace::START && records[*at].pid == pid;
-            (from..records.len()).find(began).is_some_and(|start| self.is_exempt(start))
+            let starts = begun.get(&pid).map_or(&[][..], Vec::as_slice);
+            starts.get(starts.partition_point(|start| *start < from)).is_some_and(|start| self.is_exempt(*start))
         };
-        let any = self.images.iter().any(|image| image.exempt);
-        let starting = records.iter().enumerate().filter(|(_, r)| any && matches!(r.kind, trace::EXEC | trace::SPAWN));
+        let starting = records.iter().enumerate().filter(|(_, r)| matches!(r.kind, trace::EXEC | trace::SPAWN));
         starting.filter(|(index, record)| starts(*index, record)).map(|(index, _)| index).collect()
     }
 

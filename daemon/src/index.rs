@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use zcache_proto::Digest;
 
 use crate::manifest::Manifest;
+use crate::packed::{pack, unpack};
 
 /// Memory that sled may use for its pages, bytes.
 const PAGES: u64 = 16 << 20;
@@ -21,8 +22,6 @@ const MEMO_MAX: usize = 500_000;
 
 /// The record of the totals, which would take seconds to add up in a large store.
 const TOTALS: &str = "totals";
-/// Longest manifest, bytes: one that claims more is damaged.
-const MANIFEST_MAX: usize = 256 << 20;
 
 /// What is known of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +103,7 @@ impl Index {
 
     /// What is known of an action.
     pub fn manifest(&self, action: &Digest) -> Option<Manifest> {
-        decode_manifest(&self.manifests.get(action.0).ok()??)
+        unpack(&self.manifests.get(action.0).ok()??)
     }
 
     /// Replaces what is known of an action. Returns by how many bytes the index has grown.
@@ -112,7 +111,7 @@ impl Index {
         if manifest.entries.is_empty() {
             return self.remove_manifest(action).map(|freed| -freed.cast_signed());
         }
-        let bytes = encode_manifest(manifest)?;
+        let bytes = pack(manifest).ok_or_else(|| io::Error::other("it is too long"))?;
         let size = bytes.len() as u64;
         self.manifests.insert(action.0, bytes).map_err(io::Error::other)?;
         let record = postcard::to_stdvec(&ManifestRecord { size, used_s }).map_err(io::Error::other)?;
@@ -253,19 +252,6 @@ fn failed(error: sled::Error) -> io::Error {
 fn is_of_disk(error: &io::Error) -> bool {
     let damaged = [Errno::ENOENT, Errno::ENOTDIR, Errno::EISDIR, Errno::ELOOP, Errno::EINVAL, Errno::ENXIO];
     error.raw_os_error().is_some_and(|number| !damaged.contains(&Errno::from_raw(number)))
-}
-
-/// Paths, most of them alike: a tenth is left of them.
-fn encode_manifest(manifest: &Manifest) -> io::Result<Vec<u8>> {
-    Ok(lz4_flex::compress_prepend_size(&postcard::to_stdvec(manifest).map_err(io::Error::other)?))
-}
-
-fn decode_manifest(bytes: &[u8]) -> Option<Manifest> {
-    let (length, _) = lz4_flex::block::uncompressed_size(bytes).ok()?;
-    if length > MANIFEST_MAX {
-        return None;
-    }
-    postcard::from_bytes(&lz4_flex::decompress_size_prepended(bytes).ok()?).ok()
 }
 
 // Totals that were saved a little too early must not run below nothing.

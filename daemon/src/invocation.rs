@@ -4,6 +4,9 @@ use zcache_proto::{Digest, v1};
 
 use crate::manifest::Terminal;
 
+/// Longest command with its environment, bytes: the kernel takes no more than 6 MiB of both.
+const COMMAND_MAX: usize = 8 << 20;
+
 /// Environment variables, in the order given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Env(Vec<(Vec<u8>, Vec<u8>)>);
@@ -79,7 +82,7 @@ pub struct Invocation {
 
 /// Why a request is not an invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an invocation needs a command, and an absolute program and directory")]
+#[error("an invocation needs a command no longer than any process's, and an absolute program and directory")]
 pub struct Malformed;
 
 impl TryFrom<v1::Invocation> for Invocation {
@@ -87,7 +90,9 @@ impl TryFrom<v1::Invocation> for Invocation {
 
     fn try_from(wire: v1::Invocation) -> Result<Self, Malformed> {
         let absolute = |path: &[u8]| path.first() == Some(&b'/') && !path.contains(&0);
-        if wire.argv.is_empty() || !absolute(&wire.program) || !absolute(&wire.cwd) {
+        let strings = wire.argv.iter().chain(&wire.environment).chain([&wire.program, &wire.cwd]);
+        let length: usize = strings.map(|string| string.len() + size_of::<usize>()).sum();
+        if wire.argv.is_empty() || length > COMMAND_MAX || !absolute(&wire.program) || !absolute(&wire.cwd) {
             return Err(Malformed);
         }
         Ok(Self {

@@ -1,7 +1,7 @@
 //! zcached: remembers what compilers read and wrote. It never runs a program.
 //!
-//! `service` (wire ⇄ domain) → `cache` (lookup, commit) → `manifest`, `roles`, `template`, `distill`, `compilers`
-//! (pure) → `inputs`, `cas`, `index`, `process` (I/O, one kind each).
+//! `service` (wire ⇄ domain) → `cache` (lookup, commit) → `manifest`, `roles`, `template`, `packed`, `distill`,
+//! `compilers` (pure) → `inputs`, `cas`, `index`, `process` (I/O, one kind each).
 
 pub mod builds;
 pub mod cache;
@@ -29,6 +29,7 @@ pub mod inputs;
 pub mod invocation;
 pub mod manifest;
 pub mod observation;
+pub mod packed;
 pub mod paths;
 pub mod plugins;
 pub mod premises;

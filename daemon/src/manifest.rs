@@ -1,11 +1,13 @@
 //! Manifest: for one action, the sets of expectations under which a result is known, and the walk that finds the
 //! first set that holds. Pure: what is true now comes through [`Facts`].
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use zcache_proto::Digest;
 
+use crate::paths::is_plain;
 use crate::roles::{Role, RolePath, Roots};
 use crate::template::Template;
 
@@ -232,6 +234,21 @@ pub struct ActionResult {
 }
 
 impl ActionResult {
+    /// Whether its outputs are places as a compile leaves them: each named from a root without a way around, with
+    /// permission bits, and in nothing that is not a directory. Else it is damaged, or it leads somewhere else.
+    pub fn is_sound(&self) -> bool {
+        let at_root = |path: &RolePath| path.role.is_some() && path.rest.is_empty();
+        let named = |file: &OutputFile| at_root(&file.path) || is_plain(&file.path.rest);
+        let all = || self.outputs.iter();
+        let files = all().filter(|file| file.content != OutputContent::Directory).map(|file| &file.path);
+        let files: BTreeSet<_> = files.map(|path| (path.role, path.rest.as_slice())).collect();
+        let is_in_one = |path: &RolePath| {
+            let ends = path.rest.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+            ends.into_iter().any(|end| files.contains(&(path.role, &path.rest[..end])))
+        };
+        all().all(|file| file.mode & !0o7777 == 0 && named(file) && !is_in_one(&file.path))
+    }
+
     /// The blobs it needs.
     pub fn blobs(&self) -> impl Iterator<Item = (Digest, u64)> {
         self.outputs.iter().filter_map(|output| match output.content {

@@ -3,6 +3,9 @@
 
 use zcache_proto::trace;
 
+/// Longest path or name, bytes: many times as long as any that the kernel takes.
+const TEXT_MAX: usize = 64 << 10;
+
 /// One call that the observer saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -75,8 +78,8 @@ pub fn records(trace: &[u8]) -> Result<Vec<Record<'_>>, TraceError> {
 }
 
 fn record(bytes: &[u8]) -> Option<Record<'_>> {
-    let a_len = number::<4>(bytes, 40)? as usize;
-    let b_len = number::<4>(bytes, 44)? as usize;
+    let length = |at| number::<4>(bytes, at).map(|length| length as usize).filter(|length| *length <= TEXT_MAX);
+    let (a_len, b_len) = (length(40)?, length(44)?);
     let texts = bytes.get(trace::RECORD_LEN..)?;
     let a = texts.get(..a_len)?;
     Some(Record {

@@ -42,9 +42,47 @@ pub fn tidy(path: &[u8]) -> Vec<u8> {
     if tidy.is_empty() { b"/".to_vec() } else { tidy }
 }
 
+/// Longest path, bytes: the kernel takes none that is longer.
+const PATH_MAX: usize = 4095;
+
+/// Whether a path leads from the root to a file or directory by names alone.
+pub fn is_plain(path: &[u8]) -> bool {
+    let name = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && !name.contains(&0);
+    path.strip_prefix(b"/").is_some_and(|rest| rest.len() < PATH_MAX && rest.split(|&b| b == b'/').all(name))
+}
+
+/// `path` without `..` and the names before them: the same directory, where none of those is a link.
+pub fn without_parents(path: &[u8]) -> Vec<u8> {
+    let mut names: Vec<&[u8]> = Vec::new();
+    for name in path.split(|&b| b == b'/').filter(|name| !name.is_empty() && *name != b".") {
+        match name {
+            b".." => drop(names.pop()),
+            _ => names.push(name),
+        }
+    }
+    [b"/", names.join(&b'/').as_slice()].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_plain_way_from_the_root_is_told() {
+        for path in ["/a", "/a/b.c", "/...", "/a/..b"] {
+            assert!(is_plain(path.as_bytes()), "{path}");
+        }
+        for path in ["", "/", "a", "a/b", "/a/", "//a", "/a/../b", "/..", "/a/.", "/a\0b"] {
+            assert!(!is_plain(path.as_bytes()), "{path}");
+        }
+    }
+
+    #[test]
+    fn parents_are_taken_away_with_what_they_undo() {
+        assert_eq!(without_parents(b"/a/b/../../c"), b"/c");
+        assert_eq!(without_parents(b"/a/../../../c"), b"/c");
+        assert_eq!(without_parents(b"/a/.."), b"/");
+    }
 
     #[test]
     fn streams_are_told_by_their_names() {

@@ -56,7 +56,7 @@ impl Stats {
     pub fn hit(&mut self, compiler: &str, saved_ms: u64) {
         self.both(compiler, |totals| {
             totals.hits += 1;
-            totals.saved_ms += saved_ms;
+            totals.saved_ms = totals.saved_ms.saturating_add(saved_ms);
         });
     }
 

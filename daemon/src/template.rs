@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::roles::{Role, Roots};
 
+/// Longest text that is rendered, bytes: longer than any that is kept.
+const RENDERED_MAX: usize = 64 << 20;
+
 /// How a path is spelled in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Spelling {
@@ -30,25 +33,30 @@ pub struct Template(Vec<Part>);
 impl Template {
     /// Takes the paths of `roots` out of `text`. Rendering with the same roots gives `text` back.
     pub fn of(text: &[u8], roots: &Roots) -> Self {
-        let needles = needles(roots);
+        let mut needles = needles(roots);
         let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some((at, len, part)) = first(rest, &needles) {
-            if at > 0 {
-                parts.push(Part::Text(rest[..at].to_vec()));
+        let mut from = 0;
+        while let Some((at, len, part)) = first(text, from, &mut needles) {
+            if at > from {
+                parts.push(Part::Text(text[from..at].to_vec()));
             }
             parts.push(part);
-            rest = &rest[at + len..];
+            from = at + len;
         }
-        if !rest.is_empty() {
-            parts.push(Part::Text(rest.to_vec()));
+        if from < text.len() {
+            parts.push(Part::Text(text[from..].to_vec()));
         }
         Self(parts)
     }
 
-    /// The text for another checkout; none where it lacks a root.
+    /// The text for another checkout; none where it lacks a root, or where no compiler can have written so much.
     pub fn render(&self, roots: &Roots) -> Option<Vec<u8>> {
-        let mut text = Vec::new();
+        let length = |part: &Part| match part {
+            Part::Text(bytes) => Some(bytes.len()),
+            Part::Root(role, _) => Some(roots.get(*role)?.len()),
+        };
+        let length = self.0.iter().try_fold(0, |sum: usize, part| sum.checked_add(length(part)?));
+        let mut text = Vec::with_capacity(length.filter(|length| *length <= RENDERED_MAX)?);
         for part in &self.0 {
             match part {
                 Part::Text(bytes) => text.extend_from_slice(bytes),
@@ -69,6 +77,20 @@ struct Needle {
     role: Role,
     spelling: Spelling,
     bytes: Vec<u8>,
+    /// Where it was found last, if it was searched for: each part of a text is searched once.
+    found: Option<Option<usize>>,
+}
+
+impl Needle {
+    /// The first place from `from` on.
+    fn find(&mut self, text: &[u8], from: usize) -> Option<usize> {
+        if self.found.is_none_or(|found| found.is_some_and(|at| at < from)) {
+            let len = self.bytes.len();
+            let mut places = memmem::find_iter(&text[from..], &self.bytes).map(|at| from + at);
+            self.found = Some(places.find(|at| ends_here(&text[at + len..])));
+        }
+        self.found?
+    }
 }
 
 fn needles(roots: &Roots) -> Vec<Needle> {
@@ -77,20 +99,18 @@ fn needles(roots: &Roots) -> Vec<Needle> {
         for spelling in [Spelling::Plain, Spelling::Json, Spelling::Make] {
             let bytes = spell(root, spelling);
             if needles.iter().all(|needle| needle.bytes != bytes) {
-                needles.push(Needle { role, spelling, bytes });
+                needles.push(Needle { role, spelling, bytes, found: None });
             }
         }
     }
     needles
 }
 
-/// The earliest root in `text`, the longest where two begin at one place.
-fn first(text: &[u8], needles: &[Needle]) -> Option<(usize, usize, Part)> {
-    let place =
-        |needle: &Needle| memmem::find_iter(text, &needle.bytes).find(|at| ends_here(&text[at + needle.bytes.len()..]));
+/// The earliest root in `text` from `from` on, the longest where two begin at one place.
+fn first(text: &[u8], from: usize, needles: &mut [Needle]) -> Option<(usize, usize, Part)> {
     needles
-        .iter()
-        .filter_map(|needle| Some((place(needle)?, needle)))
+        .iter_mut()
+        .filter_map(|needle| Some((needle.find(text, from)?, needle)))
         .min_by_key(|(at, needle)| (*at, std::cmp::Reverse(needle.bytes.len())))
         .map(|(at, needle)| (at, needle.bytes.len(), Part::Root(needle.role, needle.spelling)))
 }
@@ -141,6 +161,22 @@ mod tests {
         assert_eq!(moved(r"/a/w\ s/x: y", "/a/w s", "/b/c d"), r"/b/c\ d/x: y");
         assert_eq!(moved(r#"{"p":"/a/w\"s/x"}"#, r#"/a/w"s"#, r#"/b/"d"#), r#"{"p":"/b/\"d/x"}"#);
         assert_eq!(moved("/a/w s/x", "/a/w s", "/b/cd"), "/b/cd/x");
+    }
+
+    #[test]
+    fn a_long_text_is_read_once() {
+        let roots = Roots::new([(Role::Workspace, b"/a/ws".into()), (Role::Target, b"/never/there".into())]);
+        let text = b"/a/ws ".repeat(500_000);
+        let began = std::time::Instant::now();
+        assert_eq!(Template::of(&text, &roots).render(&roots).unwrap(), text);
+        assert!(began.elapsed().as_secs() < 30, "it takes minutes where each root is searched to the end each time");
+    }
+
+    #[test]
+    fn what_grows_without_bounds_is_not_rendered() {
+        let parts = vec![Part::Root(Role::Workspace, Spelling::Plain); 100_000];
+        let long = Roots::new([(Role::Workspace, [b"/a/".to_vec(), vec![b'x'; 4000]].concat())]);
+        assert_eq!(Template(parts).render(&long), None);
     }
 
     #[test]

@@ -4,14 +4,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use zcache_proto::v1::output::Content;
-use zcache_proto::{Digest, v1};
+use zcache_proto::{Digest, MESSAGE_LIMIT, v1};
 
 use crate::cas::Cas;
 use crate::distilled::{Distilled, Reading};
 use crate::gc::Collected;
 use crate::manifest::{ActionResult, Expectation, OutputContent, OutputFile};
+use crate::paths::is_plain;
 use crate::roles::Roots;
 use crate::scrub::Scrubbed;
+use crate::template::Template;
 
 impl From<Collected> for v1::CollectReply {
     fn from(Collected { results, blobs, bytes }: Collected) -> Self {
@@ -30,26 +32,32 @@ pub fn now_ns() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
 }
 
-/// The reply; none where this checkout lacks a root that the result needs.
+/// The reply; none where this checkout lacks a root that the result needs, or where it is more than a message holds.
 pub fn hit(result: &ActionResult, roots: &Roots, cas: &Cas, mtime_ns: i64, ticket: u64) -> Option<v1::Hit> {
+    let mut left = MESSAGE_LIMIT;
+    let mut render = |text: &Template| {
+        let text = text.render(roots)?;
+        left = left.checked_sub(text.len())?;
+        Some(text)
+    };
     let mut outputs = Vec::with_capacity(result.outputs.len());
     for file in &result.outputs {
         let (content, size, link) = match &file.content {
             OutputContent::Blob { digest, size, link } => {
                 (Content::Blob(cas.path(digest).as_os_str().as_bytes().to_vec()), *size, *link)
             }
-            OutputContent::Text(text) => (Content::Inline(text.render(roots)?), 0, false),
+            OutputContent::Text(text) => (Content::Inline(render(text)?), 0, false),
             OutputContent::Directory => (Content::Directory(true), 0, false),
             OutputContent::Symlink(target) => (Content::Symlink(target.clone()), 0, false),
         };
-        let path = roots.path_of(&file.path)?;
+        let path = roots.path_of(&file.path).filter(|path| is_plain(path))?;
         outputs.push(v1::Output { path, content: Some(content), mode: file.mode, size, link });
     }
     Some(v1::Hit {
         ticket,
         outputs,
-        stdout: result.stdout.render(roots)?,
-        stderr: result.stderr.render(roots)?,
+        stdout: render(&result.stdout)?,
+        stderr: render(&result.stderr)?,
         exit_code: result.exit_code,
         mtime_ns,
     })

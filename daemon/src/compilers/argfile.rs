@@ -1,7 +1,9 @@
 //! Argument files: `@path` on a command line stands for the contents of that file. Pure: files come through a closure.
 
-/// Most argument files of one command: one that names itself would never end.
+/// Most argument files of one command: one that names itself would never end. gcc has the same limit.
 const FILES_MAX: usize = 2000;
+/// Longest text of all argument files of one command, bytes. No command line is near it.
+pub const BYTES_MAX: usize = 4 << 20;
 
 /// How a compiler reads its argument files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,18 +23,24 @@ pub struct Expanded {
     pub files: Vec<Vec<u8>>,
 }
 
-/// Takes the argument files in. None where one cannot be read that has to be.
+/// Takes the argument files in. None where one cannot be read that has to be, or where there is no end of them.
 pub fn expand(argv: &[Vec<u8>], style: Style, mut read: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> Option<Expanded> {
     let mut expanded = Expanded::default();
+    let mut left = BYTES_MAX;
     let mut pending: Vec<Vec<u8>> = argv.iter().rev().cloned().collect();
     expanded.argv.extend(pending.pop());
     while let Some(argument) = pending.pop() {
-        let path = argument.strip_prefix(b"@").filter(|path| !path.is_empty() && expanded.files.len() < FILES_MAX);
+        let path = argument.strip_prefix(b"@").filter(|path| !path.is_empty());
         let Some(path) = path.map(<[u8]>::to_vec) else {
             expanded.argv.push(argument);
             continue;
         };
-        match (read(&path), style) {
+        if expanded.files.len() == FILES_MAX {
+            return None;
+        }
+        let text = read(&path);
+        left = left.checked_sub(text.as_ref().map_or(0, Vec::len))?;
+        match (text, style) {
             (Some(text), Style::Lines) => expanded.argv.extend(lines(&text)),
             (Some(text), Style::Words) => pending.extend(words(&text).into_iter().rev()),
             (None, Style::Lines) => return None,
@@ -101,8 +109,18 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_names_itself_ends() {
-        let expanded = expand(&list(&["gcc", "@f"]), Style::Words, |_| Some(b"@f -c".to_vec())).unwrap();
-        assert_eq!(expanded.files.len(), FILES_MAX);
+    fn files_without_end_are_given_up() {
+        let argv = list(&["gcc", "@f"]);
+        let mut read = 0;
+        for text in [b"@f -c".to_vec(), b"@f ".repeat(1000), b"@f ".repeat(BYTES_MAX / 8)] {
+            let counted = |_: &[u8]| {
+                read += text.len();
+                Some(text.clone())
+            };
+            assert_eq!(expand(&argv, Style::Words, counted), None);
+        }
+        assert!(read <= 3 * 2 * BYTES_MAX, "{read}");
+        let long = |_: &[u8]| Some(vec![b'x'; BYTES_MAX + 1]);
+        assert_eq!(expand(&argv, Style::Lines, long), None);
     }
 }

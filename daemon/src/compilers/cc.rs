@@ -6,6 +6,7 @@ use super::toolchain::{self, file_name, is_below, join, parent};
 use super::zig::{self, Zig};
 use super::{Bypass, EnvRule, Family, OutputRule};
 use crate::invocation::Invocation;
+use crate::paths::without_parents;
 use crate::roles::{Role, Roots};
 
 /// Options whose value is the next argument.
@@ -248,17 +249,9 @@ impl Cc {
 
 /// The directory above both, where there is one worth a name.
 fn common(a: &[u8], b: &[u8]) -> Option<Vec<u8>> {
-    let mut plain: Vec<&[u8]> = Vec::new();
-    for part in b.split(|&byte| byte == b'/') {
-        match part {
-            b".." => drop(plain.pop()),
-            b"." => {}
-            _ => plain.push(part),
-        }
-    }
-    let b = &plain.join(&b'/')[..];
+    let b = without_parents(b);
     let mut at = a;
-    while !is_below(b, at) {
+    while !is_below(&b, at) && at != b"/" {
         at = parent(at);
     }
     (at.iter().filter(|&&byte| byte == b'/').count() > 1).then(|| at.to_vec())

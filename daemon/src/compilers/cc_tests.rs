@@ -116,3 +116,11 @@ fn compressed_sections_hide_paths() {
         assert_eq!(parsed(command).unwrap().hides_paths(), hides, "{command}");
     }
 }
+
+#[test]
+fn a_source_above_the_root_is_in_the_root() {
+    for (cwd, source) in [("/w", "../../../x.c"), ("/", "../x.c"), ("/a/b", "/../../x.c"), ("/a//b", "../../../..")] {
+        let invocation = invocation(cwd, &format!("cc -c {source}"));
+        assert!(parse_command(&invocation, |_| None).is_ok(), "{cwd}: {source}");
+    }
+}

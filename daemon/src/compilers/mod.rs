@@ -26,7 +26,7 @@ pub enum Bypass {
     UnknownCompiler,
     /// `cargo fix` rewrites sources and talks to its parent.
     CargoFix,
-    /// It asks for arguments in a file that cannot be read.
+    /// It asks for arguments in a file that cannot be read, or in files without end.
     ArgumentFile,
     /// It reads source from standard input, as only an argument file says.
     UnreadStdin,

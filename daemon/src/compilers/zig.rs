@@ -45,6 +45,9 @@ const HARMFUL: &[&[u8]] = &[
     b"-save",
 ];
 
+/// Longest list of places in which headers are looked for, bytes: a large program has a tenth of it.
+const CANDIDATES_MAX: usize = 64 << 20;
+
 /// Variables that name directories of headers.
 const PATHS: &[&[u8]] =
     &[b"CPATH", b"C_INCLUDE_PATH", b"CPLUS_INCLUDE_PATH", b"OBJC_INCLUDE_PATH", b"OBJCPLUS_INCLUDE_PATH"];
@@ -165,22 +168,27 @@ impl Zig {
     }
 
     /// Where `inputs` were looked for, or would have been found first: in every directory of the include path, and
-    /// beside every file that may include them.
-    pub fn candidates(&self, inputs: &BTreeSet<Vec<u8>>) -> BTreeSet<Vec<u8>> {
+    /// beside every file that may include them. None where there is no end of such places.
+    pub fn candidates(&self, inputs: &BTreeSet<Vec<u8>>) -> Option<BTreeSet<Vec<u8>>> {
         let beside: BTreeSet<&[u8]> = inputs.iter().map(|input| parent(input)).collect();
         let mut searched: BTreeSet<&[u8]> = self.dirs.iter().map(Vec::as_slice).chain(SYSTEM.iter().copied()).collect();
         searched.extend(inputs.iter().filter_map(|input| include_root(input)));
+        let mut left = CANDIDATES_MAX;
         let mut all = BTreeSet::new();
         for input in inputs {
+            left = left.checked_sub(searched.len() + beside.len())?;
             let found_in = searched.iter().chain(&beside).filter(|dir| is_below(input, dir));
             let names: BTreeSet<&[u8]> =
                 found_in.map(|dir| &input[dir.len()..]).filter(|name| !name.is_empty()).collect();
             for name in names {
-                all.extend(searched.iter().chain(&beside).map(|dir| [dir, name].concat()));
+                for dir in searched.iter().chain(&beside) {
+                    left = left.checked_sub(dir.len() + name.len())?;
+                    all.insert([dir, name].concat());
+                }
             }
         }
         all.retain(|path| !inputs.contains(path));
-        all
+        Some(all)
     }
 
     /// Whether a header belongs to zig's installation, where nobody adds any.
@@ -217,7 +225,7 @@ mod tests {
         assert!(!zig.is_native() && zig.unknown().is_none());
         let inputs = zig.inputs(b"./a/sub/f.h\n/x/a/g.h\n");
         assert_eq!(inputs, paths(&["/w/src/a.c", "/w/./a/sub/f.h", "/x/a/g.h"]));
-        let candidates = zig.candidates(&inputs);
+        let candidates = zig.candidates(&inputs).unwrap();
         for path in ["/w/b/g.h", "/w/src/g.h", "/usr/include/g.h"] {
             assert!(candidates.contains(path.as_bytes()), "{path} of {candidates:?}");
         }

@@ -1,0 +1,53 @@
+//! What the fuzz targets share: commands of each family, and the fuzzer's bytes cut into pieces. Knows no target.
+
+use zcache_daemon::compilers::{Command, parse};
+use zcache_daemon::invocation::{Env, Invocation};
+use zcache_daemon::roles::{Role, Roots};
+
+/// The client's process in [`invocation`].
+pub const CLIENT: u32 = 77;
+
+/// Commands of all families, and how their compilers' programs are called.
+const COMMANDS: [(&str, &str); 3] = [
+    (
+        "/t/bin/rustc",
+        "rustc --crate-name x src/lib.rs --out-dir /w/t/debug/deps -C incremental=/w/t/i -L dependency=/w/d",
+    ),
+    ("/usr/bin/gcc", "gcc -c src/x.c -o x.o -MD -MF x.d -Iinc"),
+    ("/opt/zig", "zig cc -c src/x.c -o x.o -target x86_64-linux-gnu -Iinc -I/i"),
+];
+
+/// An invocation of one of the families.
+pub fn invocation(choice: u8) -> Invocation {
+    let (program, line) = COMMANDS[usize::from(choice) % COMMANDS.len()];
+    Invocation {
+        argv: line.split(' ').map(|word| word.as_bytes().to_vec()).collect(),
+        program: program.into(),
+        cwd: b"/w/p".into(),
+        env: Env::new(vec![b"PATH=/usr/bin:/bin".into(), b"A=1".into(), b"CPATH=/c:rel".into()]),
+        pid: CLIENT,
+        ..Invocation::default()
+    }
+}
+
+/// What that means.
+pub fn command(invocation: &Invocation) -> Command {
+    parse(invocation, |_| None).expect("a command of a family")
+}
+
+/// A checkout.
+pub fn roots() -> Roots {
+    Roots::new([
+        (Role::Workspace, b"/w/p".to_vec()),
+        (Role::Target, b"/w/p/t g".to_vec()),
+        (Role::Probe, b"/w/p\"q\\".to_vec()),
+    ])
+}
+
+/// The bytes up to the next `separator`, which is taken away.
+pub fn piece<'a>(data: &mut &'a [u8], separator: u8) -> &'a [u8] {
+    let end = data.iter().position(|&b| b == separator).unwrap_or(data.len());
+    let piece = &data[..end];
+    *data = data.get(end + 1..).unwrap_or_default();
+    piece
+}
