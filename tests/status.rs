@@ -125,6 +125,8 @@ fn the_size_limit_holds_by_last_use() {
     compile(&world, "first", &filler(1));
     for n in 2..6 {
         compile(&world, &format!("other{n}"), &filler(n));
+        // Last uses are told apart by the second.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
         compile(&world, "first", &filler(1));
     }
     let report = world.status();
