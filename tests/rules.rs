@@ -9,11 +9,12 @@ const UNSAFE: &[(&str, &str)] = &[
     ("client/command/run.rs", "sets the signal mask between fork and exec, so that the build has its own"),
     ("client/observer/", "lives in other programs, below their C library: every function is called by C and calls C"),
     ("client/src/compile.rs", "makes system calls between fork and exec, and resets a signal's handler"),
+    ("client/src/interrupt.rs", "sets what signals do while a compiler runs"),
     ("client/src/materialize.rs", "the ioctl that clones a file"),
     ("client/src/parent.rs", "calls what the observer in its own process exports"),
     ("client/src/start.rs", "makes system calls between fork and exec, so that the daemon outlives the client"),
     ("client/src/terminal.rs", "the ioctl that tells a terminal's width"),
-    ("daemon/main.rs", "ignores the signal of the limit on the length of files"),
+    ("daemon/src/confine.rs", "ignores the signal of the limit on the length of files"),
     ("daemon/src/cas.rs", "the ioctl that clones a file"),
     ("daemon/src/ingest.rs", "the niceness of one thread"),
 ];
@@ -88,7 +89,7 @@ fn the_daemon_starts_no_program() {
         assert!(found.is_empty(), "{}: {found:?}", path.display());
         // `process` of the standard library only for what this process itself is and how it ends.
         let uses = tested.match_indices("process::").map(|(at, _)| &tested[at + "process::".len()..]);
-        let own = ["id", "ExitCode", "Process", "ancestors", "mount_namespace", "{", "abort", "exit"];
+        let own = ["id", "ExitCode", "Process", "ancestors", "mount_namespace", "root", "{", "abort", "exit"];
         for used in uses {
             assert!(own.iter().any(|name| used.starts_with(name)), "{}: process::{:.20}", path.display(), used);
         }

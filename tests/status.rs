@@ -121,7 +121,7 @@ fn clearing_during_builds_harms_none() {
 fn the_size_limit_holds_by_last_use() {
     let world = World::new();
     let filler = |n: u32| format!("pub static S: [u8; 400000] = [{n}; 400000];");
-    world.write(&[("config/zcache/config.toml", "max_size = \"2 MiB\"\n")]);
+    world.write(&[("config/zcache/config.toml", "max_size = \"2560 KiB\"\n")]);
     compile(&world, "first", &filler(1));
     for n in 2..6 {
         compile(&world, &format!("other{n}"), &filler(n));
@@ -131,7 +131,7 @@ fn the_size_limit_holds_by_last_use() {
     }
     let report = world.status();
     assert!(report["cache"]["bytes"].as_u64() <= report["cache"]["max_bytes"].as_u64(), "{report}");
-    assert_eq!(report["cache"]["max_bytes"], 2 << 20);
+    assert_eq!(report["cache"]["max_bytes"], 2560 << 10);
     assert!(report["cache"]["evicted_bytes"].as_u64() > Some(0), "{report}");
     assert_eq!(report["totals"]["hits"], 4, "what is used stays: {report}");
     compile(&world, "other2", &filler(2));
