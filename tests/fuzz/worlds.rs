@@ -17,6 +17,81 @@ const COMMANDS: [(&str, &str); 3] = [
     ("/opt/zig", "zig cc -c src/x.c -o x.o -target x86_64-linux-gnu -Iinc -I/i"),
 ];
 
+/// What the texts that compilers read and write are made of. A byte stands for each, so that one change of the fuzzer's
+/// makes another command or another list rather than noise.
+const WORDS: &[&str] = &[
+    "\0",
+    "\n",
+    " ",
+    "/",
+    "../",
+    "./",
+    "//",
+    "..",
+    "@a",
+    "@b",
+    "-",
+    "-c\n",
+    "gcc\n",
+    "rustc\n",
+    "zig\ncc\n",
+    "clang\n",
+    "/usr/bin/cc\n",
+    "--crate-name\n",
+    "x.c",
+    "x.h",
+    "x.o",
+    ".d",
+    "-o\n",
+    "-o",
+    "-MD",
+    "-MF\n",
+    "-I",
+    "-x\n",
+    "-target\n",
+    "--out-dir\n",
+    "-C\n",
+    "incremental=",
+    "-L\n",
+    "dependency=",
+    "/deps",
+    "/build/",
+    "=",
+    ":",
+    "\\",
+    "\\\n",
+    "\\ ",
+    "$$",
+    "#",
+    "\"",
+    "'",
+    "/w",
+    "/w/p",
+    "/w/p/t g",
+    "/w/p/t\\ g",
+    "/w/p\"q\\",
+    "/usr",
+    "/include/",
+    ". ",
+    ".. ",
+    "A=",
+    "CPATH=",
+    "-Wp,-MD,",
+    "--print",
+    "-E",
+    "-S",
+    "lib.rs",
+    "_",
+    "\u{e9}",
+    "\r",
+];
+
+/// The text that `data` spells: words by their number, and other bytes as they are.
+pub fn spelled(data: &[u8]) -> Vec<u8> {
+    let word = |byte: &u8| WORDS.get(usize::from(*byte)).map_or_else(|| vec![*byte], |word| word.as_bytes().to_vec());
+    data.iter().flat_map(word).collect()
+}
+
 /// An invocation of one of the families.
 pub fn invocation(choice: u8) -> Invocation {
     let (program, line) = COMMANDS[usize::from(choice) % COMMANDS.len()];

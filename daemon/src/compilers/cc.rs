@@ -251,7 +251,7 @@ impl Cc {
 fn common(a: &[u8], b: &[u8]) -> Option<Vec<u8>> {
     let b = without_parents(b);
     let mut at = a;
-    while !is_below(&b, at) && at != b"/" {
+    while !is_below(&b, at) {
         at = parent(at);
     }
     (at.iter().filter(|&&byte| byte == b'/').count() > 1).then(|| at.to_vec())

@@ -6,9 +6,14 @@ use libfuzzer_sys::fuzz_target;
 use zcache_daemon::compilers::argfile::BYTES_MAX;
 use zcache_daemon::compilers::parse;
 use zcache_daemon::invocation::Invocation;
-use zcache_fuzz::piece;
+use zcache_fuzz::{piece, spelled};
 
 fuzz_target!(|data: &[u8]| {
+    check(data);
+    check(&spelled(data));
+});
+
+fn check(data: &[u8]) {
     let mut data = data;
     let line = piece(&mut data, 0);
     let cwd = piece(&mut data, 0);
@@ -46,4 +51,4 @@ fuzz_target!(|data: &[u8]| {
         assert!(outputs.iter().all(|at| at.starts_with(b"/")));
         zig.candidates(&zig.inputs(env));
     }
-});
+}

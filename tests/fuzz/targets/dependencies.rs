@@ -7,9 +7,14 @@ use zcache_daemon::compilers::depfile::prerequisites;
 use zcache_daemon::manifest::by_role;
 use zcache_daemon::sources::Marks;
 use zcache_daemon::template::Template;
-use zcache_fuzz::{command, invocation, roots};
+use zcache_fuzz::{command, invocation, roots, spelled};
 
 fuzz_target!(|data: &[u8]| {
+    check(data);
+    check(&spelled(data));
+});
+
+fn check(data: &[u8]) {
     let names = prerequisites(data);
     assert!(names.iter().all(|name| !name.is_empty()));
     assert!(names.iter().map(Vec::len).sum::<usize>() <= data.len(), "a list names no more than it holds");
@@ -29,4 +34,4 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(Template::of(data, &roots).render(&roots).as_deref(), Some(data), "the same roots give the same text");
     by_role(data, &roots);
     Marks::of(data);
-});
+}

@@ -8,10 +8,11 @@ use zcache_daemon::compilers::parse;
 use zcache_daemon::distill::distill;
 use zcache_daemon::invocation::Invocation;
 use zcache_daemon::observation::records;
-use zcache_fuzz::{command, invocation};
+use zcache_fuzz::{command, invocation, spelled};
 use zcache_proto::v1;
 
 fuzz_target!(|data: &[u8]| {
+    ask(&spelled(data));
     if let Ok(message) = v1::Invocation::decode(data) {
         assert_eq!(v1::Invocation::decode(message.encode_to_vec().as_slice()).as_ref(), Ok(&message));
         if let Ok(invocation) = Invocation::try_from(message) {
@@ -29,3 +30,20 @@ fuzz_target!(|data: &[u8]| {
     let _ = v1::LookupEvent::decode(data);
     let _ = v1::StatusReport::decode(data);
 });
+
+/// A message of every field, as a client would send it.
+fn ask(text: &[u8]) {
+    let mut pieces = text.split(|&b| b == 0).map(<[u8]>::to_vec);
+    let mut list = || pieces.next().unwrap_or_default().split(|&b| b == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let (argv, environment, mut paths) = (list(), list(), list());
+    let (program, cwd, stdin) = (paths.pop().unwrap_or_default(), paths.pop().unwrap_or_default(), paths.pop());
+    let message =
+        v1::Invocation { argv, environment, program, cwd, stdin, umask: u32::MAX, ..v1::Invocation::default() };
+    let sent = message.encode_to_vec();
+    let received = v1::Invocation::decode(sent.as_slice()).expect("what was encoded");
+    assert_eq!(received, message);
+    if let Ok(invocation) = Invocation::try_from(received) {
+        assert!(invocation.cwd.starts_with(b"/") && invocation.program.starts_with(b"/") && invocation.umask <= 0o777);
+        let _ = parse(&invocation, |_| Some(text.to_vec()));
+    }
+}
