@@ -1,0 +1,293 @@
+//! Processes that are ended while they compile: whoever is hit, and by whatever signal, ends as without zcache, leaves
+//! no compiler and nothing half written behind, and the next build is right.
+
+mod faults;
+mod harness;
+
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use faults::{Compiler, end, listing, processes, send, until};
+use harness::{CLIENT, World, assert_same, effect, run, stdout};
+use nix::sys::signal::Signal;
+
+/// Who gets the signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whom {
+    /// The client, where a build tool ends a compile that it started.
+    Client,
+    /// All of the group, where a person presses keys.
+    Group,
+}
+
+/// What gcc itself removes what it has begun for.
+const POLITE: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
+const ENDS: &[(Signal, Whom)] = &[
+    (Signal::SIGINT, Whom::Group),
+    (Signal::SIGINT, Whom::Client),
+    (Signal::SIGTERM, Whom::Group),
+    (Signal::SIGTERM, Whom::Client),
+    (Signal::SIGHUP, Whom::Client),
+    (Signal::SIGQUIT, Whom::Group),
+    (Signal::SIGKILL, Whom::Group),
+    (Signal::SIGKILL, Whom::Client),
+];
+
+fn spawn(mut command: Command) -> Child {
+    command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts")
+}
+
+/// Waits until the program that does the work is at it.
+fn until_busy(world: &World, compiler: Compiler) -> i32 {
+    let worker = compiler.programs().last().unwrap();
+    // What only asks a compiler for its version is gone again after a moment.
+    let busy = || {
+        let first = *processes(world, &[worker]).first()?;
+        std::thread::sleep(Duration::from_millis(300));
+        processes(world, &[worker]).contains(&first).then_some(first)
+    };
+    let found = std::cell::Cell::new(None);
+    until("the compiler starts", world, || {
+        found.set(busy());
+        found.get().is_some()
+    });
+    found.get().unwrap()
+}
+
+fn until_gone(world: &World, compiler: Compiler, what: &str) {
+    let names = [compiler.programs(), &["as", "zcache-client"]].concat();
+    until(&format!("{what}: the compiler ends"), world, || processes(world, &names).is_empty());
+}
+
+/// Compiles for ever, bare or not, and ends it.
+fn interrupted(world: &World, compiler: Compiler, client: Option<&str>, (signal, whom): (Signal, Whom)) -> Ended {
+    let mut child = spawn(compiler.command(world, client));
+    until_busy(world, compiler);
+    let pid = child.id().cast_signed();
+    send(if whom == Whom::Group { -pid } else { pid }, signal);
+    let status = end(&mut child, &format!("{compiler:?} {signal} {whom:?}"), world);
+    // What bare leaves running is not looked at.
+    processes(world, compiler.programs()).iter().for_each(|pid| {
+        if client.is_none() {
+            send(*pid, Signal::SIGKILL)
+        }
+    });
+    (status.code(), status.signal())
+}
+
+type Ended = (Option<i32>, Option<i32>);
+
+/// The build after the fault, compared with bare.
+fn next_is_right(world: &World, compiler: Compiler, what: &str) {
+    compiler.write(world, 0);
+    let fresh = |client| {
+        world.remove("p/out/x.o");
+        world.remove("p/out/libx.rlib");
+        effect(&mut compiler.command(world, client), &world.path("p"))
+    };
+    let bare = fresh(None);
+    assert_same(&bare, &fresh(Some(CLIENT)), &format!("{what}: the next build"));
+    assert_same(&bare, &fresh(Some(CLIENT)), &format!("{what}: the one after it"));
+}
+
+fn ends_as_bare(compiler: Compiler) {
+    for fault in ENDS {
+        let what = format!("{compiler:?} {fault:?}");
+        let world = World::new();
+        run(&mut world.zcache("start"));
+        compiler.write(&world, compiler.endless());
+        let bare = interrupted(&world, compiler, None, *fault);
+        until_gone(&world, compiler, &format!("{what}, bare"));
+        world.remove("tmp");
+        compiler.write(&world, compiler.endless());
+        let began = Instant::now();
+        assert_eq!(interrupted(&world, compiler, Some(CLIENT), *fault), bare, "{what}");
+        until_gone(&world, compiler, &what);
+        assert!(began.elapsed() < Duration::from_secs(10), "{what}: {:?}", began.elapsed());
+        assert_eq!(listing(&world, "p/out"), [""; 0], "{what}");
+        if POLITE.contains(&fault.0) {
+            assert_eq!(listing(&world, "tmp"), [""; 0], "{what}: what gcc removes");
+        }
+        until("it is counted", &world, || world.status()["refusal_reasons"]["abandoned"] == 1);
+        assert_eq!((world.total("stored"), world.total("errors")), (0, 0), "{what}: {}", world.status());
+        next_is_right(&world, compiler, &what);
+        assert_eq!((world.total("stored"), world.total("hits")), (1, 1), "{what}: {}", world.log());
+    }
+}
+
+#[test]
+fn rustc_that_is_interrupted_ends_as_bare() {
+    ends_as_bare(Compiler::Rustc);
+}
+
+#[test]
+fn gcc_that_is_interrupted_ends_as_bare() {
+    ends_as_bare(Compiler::Gcc);
+}
+
+#[test]
+fn a_signal_that_the_caller_ignores_is_ignored() {
+    let world = World::new();
+    let compiler = Compiler::Gcc;
+    run(&mut world.zcache("start"));
+    compiler.write(&world, compiler.seconds());
+    let mut shell = world.command("sh");
+    shell.args(["-c", &format!("trap '' INT HUP; exec {CLIENT} gcc -c x.c -o out/x.o")]).current_dir(world.path("p"));
+    let mut child = spawn(shell);
+    until_busy(&world, compiler);
+    send(-child.id().cast_signed(), Signal::SIGINT);
+    send(child.id().cast_signed(), Signal::SIGHUP);
+    assert!(end(&mut child, "it goes on", &world).success());
+    assert_eq!((listing(&world, "p/out"), world.total("stored")), (vec!["x.o".to_owned()], 1), "{}", world.log());
+}
+
+#[test]
+fn a_second_build_goes_on_where_the_first_is_interrupted() {
+    for (compiler, fault) in [
+        (Compiler::Gcc, (Signal::SIGTERM, Whom::Client)),
+        (Compiler::Gcc, (Signal::SIGKILL, Whom::Group)),
+        (Compiler::Rustc, (Signal::SIGINT, Whom::Group)),
+    ] {
+        let world = World::new();
+        run(&mut world.zcache("start"));
+        compiler.write(&world, compiler.seconds());
+        let mut first = spawn(compiler.command(&world, Some(CLIENT)));
+        until_busy(&world, compiler);
+        let mut second = spawn(compiler.command(&world, Some(CLIENT)));
+        until("the second waits", &world, || world.total("invocations") == 2);
+        let pid = first.id().cast_signed();
+        send(if fault.1 == Whom::Group { -pid } else { pid }, fault.0);
+        assert!(!end(&mut first, "the first", &world).success());
+        assert!(end(&mut second, "the second", &world).success(), "{compiler:?} {fault:?}: {}", world.log());
+        assert_eq!(
+            (world.total("misses"), world.total("stored")),
+            (2, 1),
+            "{compiler:?} {fault:?}: {}",
+            world.status()
+        );
+        next_is_right(&world, compiler, &format!("{compiler:?} {fault:?}"));
+    }
+}
+
+/// `kill` of the program that does the work, as the kernel does it that is out of memory.
+#[test]
+fn a_compiler_that_is_killed_ends_as_bare_and_is_not_stored() {
+    // rustc goes on after a SIGSEGV that is only sent.
+    for (compiler, signals) in
+        [(Compiler::Rustc, [Signal::SIGABRT, Signal::SIGKILL]), (Compiler::Gcc, [Signal::SIGSEGV, Signal::SIGKILL])]
+    {
+        for signal in signals {
+            let world = World::new();
+            run(&mut world.zcache("start"));
+            compiler.write(&world, compiler.endless());
+            let killed = |client| {
+                let mut command = compiler.command(&world, client);
+                let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+                send(until_busy(&world, compiler), signal);
+                let output = child.wait_with_output().unwrap();
+                let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+                // A compiler that can still speak tells where it was hit, which no two runs agree on.
+                let said = if signal == Signal::SIGKILL { stderr } else { String::new() };
+                (output.status.code(), output.status.signal(), said)
+            };
+            let bare = killed(None);
+            assert_eq!(killed(Some(CLIENT)), bare, "{compiler:?} {signal}");
+            assert_eq!(listing(&world, "p/out"), [""; 0]);
+            let refused = world.status()["refusal_reasons"].to_string();
+            assert_eq!((world.total("misses"), world.total("stored")), (1, 0), "{refused}");
+            next_is_right(&world, compiler, &format!("{compiler:?} {signal}"));
+        }
+    }
+}
+
+#[test]
+fn cargo_that_is_interrupted_builds_right_the_next_time() {
+    for (signal, whom) in [
+        (Signal::SIGINT, Whom::Group),
+        (Signal::SIGTERM, Whom::Group),
+        (Signal::SIGKILL, Whom::Group),
+        (Signal::SIGKILL, Whom::Client),
+    ] {
+        let world = World::new();
+        world.write(&[("c/Cargo.toml", "[package]\nname = 'c'\nversion = '0.1.0'\nedition = '2021'\n")]);
+        let main = |steps: u64| {
+            let text = format!("const N: u64 = {{ let mut i = 0; while i < {steps} {{ i += 1 }} i }};");
+            let allow = "#![allow(long_running_const_eval)]";
+            world.write(&[("c/src/main.rs", &format!("{allow}\n{text}\nfn main() {{ print!(\"{{N}}\") }}"))]);
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        main(1 << 40);
+        let mut cargo = spawn(world.cargo("c", "build"));
+        until_busy(&world, Compiler::Rustc);
+        let pid = cargo.id().cast_signed();
+        send(if whom == Whom::Group { -pid } else { pid }, signal);
+        assert!(!end(&mut cargo, "cargo", &world).success());
+        if whom == Whom::Client {
+            // A compiler whose cargo alone was killed goes on, with zcache as without.
+            assert_eq!(processes(&world, &["rustc"]).len(), 1);
+            send(-pid, Signal::SIGTERM);
+        }
+        until_gone(&world, Compiler::Rustc, "cargo");
+        assert_eq!(world.status()["refusal_reasons"]["compile_failed"], serde_json::Value::Null);
+        main(5);
+        run(&mut world.cargo("c", "build"));
+        assert_eq!(stdout(&mut world.command(world.path("c/target/debug/c"))), "5", "{signal} {whom:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs make"]
+fn the_jobserver_of_make_survives_the_end_of_a_client() {
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let world = World::new();
+        run(&mut world.zcache("start"));
+        Compiler::Gcc.write(&world, Compiler::Gcc.endless());
+        let quick: Vec<String> = (0..8).map(|n| format!("q{n}.o")).collect();
+        for n in 0..8 {
+            world.write(&[(&format!("p/q{n}.c"), &format!("int f(void) {{ return {n}; }}\n"))]);
+        }
+        let all = quick.join(" ");
+        world.write(&[("p/Makefile", &format!("all: x.o {all}\n%.o: %.c\n\t+{CLIENT} gcc -c $< -o $@\n"))]);
+        let mut make = world.command("make");
+        make.args(["-k", "-j2"]).current_dir(world.path("p")).process_group(0);
+        let make = make.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        until_busy(&world, Compiler::Gcc);
+        until("the others", &world, || quick.iter().all(|name| world.path(&format!("p/{name}")).exists()));
+        until("their clients end", &world, || processes(&world, &["zcache-client"]).len() == 1);
+        let clients = processes(&world, &["zcache-client"]);
+        let [client] = clients[..] else { panic!("{clients:?}") };
+        send(client, signal);
+        let output = make.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(!said.contains("token") && !world.path("p/x.o").exists(), "{said}");
+        until_gone(&world, Compiler::Gcc, "make");
+    }
+}
+
+/// gcc -pipe: an assembler whose compiler is gone must not take what it has for all.
+#[test]
+fn a_killed_pipe_leaves_no_object() {
+    let world = World::new();
+    run(&mut world.zcache("start"));
+    let functions: String = (0..30_000).map(|n| format!("int f{n}(int x) {{ return x + {n}; }}\n")).collect();
+    world.write(&[("p/x.c", &functions), ("p/out/.keep", "")]);
+    for wait in [300, 600, 900, 1200] {
+        let mut command = world.command(CLIENT);
+        command.args("gcc -pipe -O1 -c x.c -o out/x.o".split(' ')).current_dir(world.path("p"));
+        let mut child = spawn(command);
+        until("the assembler starts", &world, || !processes(&world, &["as"]).is_empty());
+        std::thread::sleep(Duration::from_millis(wait));
+        let working = !processes(&world, &["cc1"]).is_empty();
+        send(child.id().cast_signed(), Signal::SIGKILL);
+        end(&mut child, "the client", &world);
+        until_gone(&world, Compiler::Gcc, "pipe");
+        // What an assembler has begun is no object yet, and no linker takes it for one.
+        let object = world.command("nm").arg("p/out/x.o").output().unwrap();
+        let partial = object.status.success() && !object.stdout.ends_with(b"T f9999\n");
+        assert!(!working || !partial, "a partial object after {wait} ms");
+        world.remove("p/out/x.o");
+    }
+}
