@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Arc, Mutex};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use zcache_proto::{Digest, v1};
@@ -371,8 +372,9 @@ fn compiler(command: &Result<Arc<Command>, Bypass>) -> &'static str {
 /// Whether the process sees the same files as the daemon.
 fn shares_files(pid: u32) -> bool {
     let seen = |pid: u32| Some((process::mount_namespace(pid)?, process::root(pid)?));
-    let own = seen(std::process::id());
-    own.is_some() && seen(pid) == own
+    static OWN: OnceLock<Option<(PathBuf, (u64, u64))>> = OnceLock::new();
+    let own = OWN.get_or_init(|| seen(std::process::id()));
+    own.is_some() && seen(pid) == *own
 }
 
 fn absolute(cwd: &[u8], file: &[u8]) -> Vec<u8> {

@@ -88,12 +88,6 @@ impl Cas {
         Self { dir: dir.to_owned(), next: AtomicU64::new(0), clones: AtomicBool::new(true) }
     }
 
-    /// Takes away what is where the blob would be.
-    pub fn clear_way(&self, digest: &Digest) {
-        let at = self.path(digest);
-        let _ = fs::remove_file(&at).or_else(|_| fs::remove_dir_all(&at));
-    }
-
     /// Where a blob is, or would be.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
@@ -174,14 +168,18 @@ impl Cas {
         Ok(scanned)
     }
 
-    /// Makes a scanned output a blob. Returns the blob's modification time.
-    pub fn adopt(&self, held: Held, digest: &Digest) -> io::Result<i64> {
+    /// Makes a scanned output a blob, in place of whatever lies there, unless that is `known` to be the blob. Returns the
+    /// blob's modification time.
+    pub fn adopt(&self, held: Held, digest: &Digest, known: bool) -> io::Result<i64> {
         let path = self.path(digest);
         if let Some(parent) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         }
         failpoint::reached(Point::BeforeRename);
-        if !path.exists() {
+        if !known || !path.exists() {
+            if path.is_dir() {
+                fs::remove_dir_all(&path)?;
+            }
             fs::rename(held.path(), &path)?;
         }
         failpoint::reached(Point::AfterRename);
@@ -289,7 +287,7 @@ mod tests {
         let mut held = cas.hold(&output, false).unwrap();
         cas.separate(&mut held).unwrap();
         let digest = cas.scan(&held, &[]).unwrap().digest;
-        cas.adopt(held, &digest).unwrap();
+        cas.adopt(held, &digest, false).unwrap();
         fs::write(&output, "edited!!").unwrap();
         assert!(cas.verify(&digest).unwrap());
         assert_eq!(fs::read_dir(dir.path().join("store/tmp")).unwrap().count(), 0);
@@ -303,7 +301,7 @@ mod tests {
         fs::write(&output, "whole").unwrap();
         let held = cas.hold(&output, true).unwrap();
         let digest = cas.scan(&held, &[]).unwrap().digest;
-        cas.adopt(held, &digest).unwrap();
+        cas.adopt(held, &digest, false).unwrap();
         fs::write(cas.path(&digest), "wrong").unwrap();
         assert!(!cas.verify(&digest).unwrap());
         cas.quarantine(&digest).unwrap();

@@ -1,23 +1,12 @@
 //! Tests of what leaves the store, over a store on disk.
 
 use std::fs;
-use std::path::Path;
 
 use super::*;
 use crate::manifest::{ActionResult, Entry, Manifest, OutputContent, OutputFile};
 use crate::roles::RolePath;
 use crate::scrub::Patrol;
-
-fn stored(store: &Store, dir: &Path, bytes: &[u8]) -> Digest {
-    let output = dir.join("output");
-    let _ = fs::remove_file(&output);
-    fs::write(&output, bytes).unwrap();
-    let mut held = store.cas.hold(&output, false).unwrap();
-    store.cas.separate(&mut held).unwrap();
-    let scanned = store.cas.scan(&held, &[]).unwrap();
-    store.adopt(held, &scanned).unwrap();
-    scanned.digest
-}
+use crate::store::tests::stored;
 
 fn result(digest: Digest, size: u64) -> Manifest {
     let content = OutputContent::Blob { digest, size, link: false };

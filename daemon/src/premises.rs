@@ -106,6 +106,25 @@ impl Premises {
     }
 }
 
+/// What of the store at `dir` another user has put there, if anything: the directory, a link to it, or an entry.
+pub fn foreign(dir: &Path) -> io::Result<Option<PathBuf>> {
+    let uid = nix::unistd::getuid().as_raw();
+    let is_foreign = |meta: &fs::Metadata| meta.uid() != uid;
+    let own = match fs::symlink_metadata(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        meta => meta?,
+    };
+    if is_foreign(&own) || is_foreign(&fs::metadata(dir)?) {
+        return Ok(Some(dir.to_owned()));
+    }
+    for entry in fs::read_dir(dir)?.flatten() {
+        if is_foreign(&entry.metadata()?) {
+            return Ok(Some(entry.path()));
+        }
+    }
+    Ok(None)
+}
+
 fn write_lock(dir: &Path) -> io::Result<Flock<File>> {
     let (at, quarantine) = (dir.join("LOCK"), dir.join("quarantine"));
     if fs::symlink_metadata(&quarantine).is_ok_and(|meta| !meta.is_dir()) {

@@ -82,9 +82,6 @@ pub enum ServeError {
     /// The directory of the socket is not the user's own.
     #[error("{0} must be a directory owned by you with mode 0700")]
     UnsafeDirectory(String),
-    /// Others could have put something into the store, or a link leads to it that is not the user's.
-    #[error("{0} does not belong to you; remove it, or set ZCACHE_DIR to another directory")]
-    ForeignStore(String),
     /// Something else is where the socket should be.
     #[error("{0} is not a socket; remove it, or set ZCACHE_SOCKET to another path")]
     NotASocket(String),
@@ -101,7 +98,6 @@ pub async fn serve(config: Config, endpoint: Endpoint, activation: Activation) -
     let name = || endpoint.socket.display().to_string();
     private_directory(endpoint.dir())?;
     let lock = take_lock(&endpoint.lock()).await?.ok_or_else(|| ServeError::AlreadyRunning(name()))?;
-    own_store(&config.dir)?;
     let store = Store::open(&config.dir, config.max_size)?;
     let (listener, activation) = listen(&endpoint, activation)?;
     let own = identity(&endpoint.socket);
@@ -291,30 +287,6 @@ pub fn private_directory(dir: &Path) -> Result<(), ServeError> {
     let meta = fs::symlink_metadata(dir)?;
     let private = meta.is_dir() && meta.uid() == nix::unistd::getuid().as_raw() && meta.mode() & 0o077 == 0;
     if private { Ok(()) } else { Err(ServeError::UnsafeDirectory(dir.display().to_string())) }
-}
-
-/// Makes sure that all in the store was put there by this user, and that nobody else can look into it.
-fn own_store(dir: &Path) -> Result<(), ServeError> {
-    let uid = nix::unistd::getuid().as_raw();
-    let foreign = |at: &Path| ServeError::ForeignStore(at.display().to_string());
-    match fs::symlink_metadata(dir) {
-        Ok(meta) if meta.uid() != uid => return Err(foreign(dir)),
-        Err(_) => DirBuilder::new().recursive(true).mode(0o700).create(dir)?,
-        Ok(_) => {}
-    }
-    let meta = fs::metadata(dir)?;
-    if !meta.is_dir() || meta.uid() != uid {
-        return Err(foreign(dir));
-    }
-    if meta.mode() & 0o077 != 0 {
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
-    }
-    for entry in fs::read_dir(dir)?.flatten() {
-        if entry.metadata()?.uid() != uid {
-            return Err(foreign(&entry.path()));
-        }
-    }
-    Ok(())
 }
 
 /// A variable of this process's environment.

@@ -43,6 +43,9 @@ pub enum OpenError {
         /// What it says.
         error: io::Error,
     },
+    /// Another user could have put something into it.
+    #[error("{0} does not belong to you; remove it, or set ZCACHE_DIR to another directory")]
+    Foreign(PathBuf),
     /// It was written by a newer zcache.
     #[error(
         "the store {dir} has format {found}, this zcache knows {FORMAT}; upgrade, or set ZCACHE_DIR to another directory"
@@ -88,6 +91,9 @@ impl Store {
     /// Opens or creates the store at `dir` and holds it for life.
     pub fn open(dir: &Path, max_bytes: u64) -> Result<Self, OpenError> {
         let io = |error: io::Error| OpenError::Io { dir: dir.to_owned(), error };
+        if let Some(foreign) = premises::foreign(dir).map_err(io)? {
+            return Err(OpenError::Foreign(foreign));
+        }
         let premises = Premises::enter(dir).map_err(|error| match error.raw_os_error() {
             _ if premises::is_taken(&error) => OpenError::InUse(dir.to_owned()),
             Some(number) if NO_LOCKS.contains(&number) => OpenError::NoLocks { dir: dir.to_owned(), error },
@@ -166,14 +172,12 @@ impl Store {
 
     /// Makes a scanned output a blob, or counts one more use of the blob that is there.
     pub fn adopt(&self, held: Held, scanned: &Scanned) -> io::Result<()> {
-        // What lies there unknown may be anything.
-        if self.index().blob(&scanned.digest).is_none() {
-            self.cas.clear_way(&scanned.digest);
-        }
-        let mtime_ns = self.cas.adopt(held, &scanned.digest)?;
-        let mtimes_ns = self.index().blob(&scanned.digest).map_or([mtime_ns; 2], |record| record.mtimes_ns);
+        let index = self.index();
+        let known = index.blob(&scanned.digest);
+        let mtime_ns = self.cas.adopt(held, &scanned.digest, known.is_some())?;
+        let mtimes_ns = known.map_or([mtime_ns; 2], |record| record.mtimes_ns);
         let record = BlobRecord { size: scanned.size, mtimes_ns, used_s: now_s() };
-        if self.index().put_blob(&scanned.digest, &record)? {
+        if index.put_blob(&scanned.digest, &record)? {
             self.bytes.fetch_add(scanned.size, Ordering::Relaxed);
             lock(&self.verified).insert(scanned.digest);
         }
@@ -299,10 +303,12 @@ pub fn now_s() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    //! A store as a test fills it.
     use super::*;
 
-    fn stored(store: &Store, dir: &Path, bytes: &[u8]) -> Digest {
+    /// Makes `bytes` a blob, by way of a file in `dir`.
+    pub fn stored(store: &Store, dir: &Path, bytes: &[u8]) -> Digest {
         let output = dir.join("output");
         let _ = fs::remove_file(&output);
         fs::write(&output, bytes).unwrap();
