@@ -166,3 +166,29 @@ pub fn entry(program: &Path) -> Entry {
     let mut kinds = segments.map(|segment| &segment[..4]);
     if kinds.any(|kind| kind == INTERPRETER) { Entry::Certain } else { Entry::Open }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_dynamic_linker_starts_is_sure_to_load_the_observer() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = fs::read("/proc/self/exe").unwrap();
+        let entry_of = |bytes: &[u8]| {
+            let at = dir.path().join("program");
+            fs::write(&at, bytes).unwrap();
+            entry(&at)
+        };
+        assert_eq!(entry_of(&own), Entry::Certain);
+        assert_eq!(entry_of(b"#!/bin/sh\n"), Entry::Open);
+        assert_eq!(entry_of(&own[..63]), Entry::Open);
+        let mut changed = own[..1024].to_vec();
+        changed[4] = 1;
+        assert_eq!(entry_of(&changed), Entry::Foreign, "32 bits");
+        changed[4] = own[4];
+        changed[56..58].fill(0);
+        assert_eq!(entry_of(&changed), Entry::Open, "it has no segments, and so names no interpreter");
+        assert_eq!(entry(&dir.path().join("none")), Entry::Open);
+    }
+}
