@@ -202,6 +202,38 @@ fn a_compiler_that_is_killed_ends_as_bare_and_is_not_stored() {
     }
 }
 
+/// At each step of putting an output in place: by then nothing is there, or all of it.
+#[test]
+#[ignore = "needs strace"]
+fn a_client_that_is_killed_while_it_restores_leaves_no_part() {
+    let world = World::new();
+    let compiler = Compiler::Gcc;
+    compiler.write(&world, 0);
+    let object = world.path("p/out/x.o");
+    run(&mut compiler.command(&world, Some(CLIENT)));
+    let whole = std::fs::read(&object).unwrap();
+    let mut left = [0, 0];
+    for step in ["ioctl", "copy_file_range", "fchmod", "utimensat", "linkat", "close", "write", "exit_group"] {
+        for old in [false, true] {
+            let _ = if old { std::fs::write(&object, "old") } else { std::fs::remove_file(&object) };
+            // Where the store's file system shares blocks, nothing would be copied.
+            let mut command = world.command("strace");
+            command.args(["-qq", "-o", "/dev/null", "-e", "inject=ioctl:error=EOPNOTSUPP"]);
+            command.args(["-e", &format!("inject={step}:signal=KILL"), CLIENT, "gcc", "-c", "x.c", "-o", "out/x.o"]);
+            let status = command.current_dir(world.path("p")).env("TMPDIR", world.path("tmp")).status().unwrap();
+            let content = std::fs::read(&object).ok();
+            left[usize::from(content.as_ref() == Some(&whole))] += 1;
+            let is_sound = content.as_ref().is_none_or(|content| content == b"old" || *content == whole);
+            let length = content.map(|content| content.len());
+            assert!(is_sound, "{step}: {length:?} bytes are left, and the client ended with {status}");
+            assert!(listing(&world, "p/out").len() <= 1, "{step}: {:?}", listing(&world, "p/out"));
+        }
+    }
+    assert!(left.iter().all(|count| *count > 0), "before and after: {left:?}");
+    assert_eq!(world.total("misses"), 1, "{}", world.log());
+    next_is_right(&world, compiler, "after all that");
+}
+
 #[test]
 fn cargo_that_is_interrupted_builds_right_the_next_time() {
     for (signal, whom) in [

@@ -10,7 +10,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::libc;
+use nix::unistd::linkat;
 use zcache_proto::v1::output::Content;
 use zcache_proto::v1::{Hit, Output};
 
@@ -78,18 +80,16 @@ fn place(output: &Output, time: SystemTime) -> io::Result<()> {
     if matches!(content, Content::Directory(_)) {
         return DirBuilder::new().recursive(true).mode(output.mode).create(at);
     }
-    match fs::remove_file(at) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
     match content {
         Content::Directory(_) => Ok(()),
-        Content::Symlink(target) => symlink(std::ffi::OsStr::from_bytes(target), at),
+        Content::Symlink(target) => {
+            vacate(at)?;
+            symlink(std::ffi::OsStr::from_bytes(target), at)
+        }
         Content::Inline(bytes) => {
-            let mut file = create(at)?;
-            io::Write::write_all(&mut file, bytes)?;
-            finish(&file, output.mode, time)?;
-            close(file)
+            let mut new = Nascent::create(at)?;
+            io::Write::write_all(&mut new.file, bytes)?;
+            new.publish(output.mode, time)
         }
         Content::Blob(blob) => restore(path(blob), at, output, time),
     }
@@ -105,44 +105,68 @@ fn restore(blob: &Path, at: &Path, output: &Output, time: SystemTime) -> io::Res
     if meta.size() != output.size {
         return Err(io::Error::other("a blob has another length than it should"));
     }
-    let target = create(at)?;
-    if clone(&source, &target).is_ok() {
-        finish(&target, output.mode, time)?;
-        return close(target);
+    let new = Nascent::create(at)?;
+    if clone(&source, &new.file).is_ok() {
+        return new.publish(output.mode, time);
     }
     if output.link && link(blob, at)? {
         return finish(&source, output.mode, time);
     }
-    let target = if output.link { create_again(at)? } else { target };
-    if io::copy(&mut &source, &mut &target)? != output.size {
+    let new = if output.link { Nascent::create(at)? } else { new };
+    if io::copy(&mut &source, &mut &new.file)? != output.size {
         return Err(io::Error::other("a blob ended early"));
     }
-    finish(&target, output.mode, time)?;
-    close(target)
+    new.publish(output.mode, time)
 }
 
-/// Some file systems say only now that a write failed.
-fn close(file: File) -> io::Result<()> {
-    Ok(nix::unistd::close(file)?)
+/// A file that gets its name when it is whole, where the file system has nameless ones: of a client that is killed
+/// before, nothing is left that looks like an output.
+struct Nascent<'a> {
+    file: File,
+    at: &'a Path,
+    named: bool,
+}
+
+impl<'a> Nascent<'a> {
+    fn create(at: &'a Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.write(true).mode(0o600);
+        let dir = at.parent().unwrap_or(at);
+        if let Ok(file) = options.clone().custom_flags(libc::O_TMPFILE).open(dir) {
+            return Ok(Self { file, at, named: false });
+        }
+        vacate(at)?;
+        Ok(Self { file: options.create_new(true).open(at)?, at, named: true })
+    }
+
+    fn publish(self, mode: u32, time: SystemTime) -> io::Result<()> {
+        finish(&self.file, mode, time)?;
+        if !self.named {
+            vacate(self.at)?;
+            let nameless = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            linkat(AT_FDCWD, nameless.as_str(), AT_FDCWD, self.at, AtFlags::AT_SYMLINK_FOLLOW)?;
+        }
+        // Some file systems say only now that a write failed.
+        Ok(nix::unistd::close(self.file)?)
+    }
+}
+
+/// Removes what is at a place.
+fn vacate(at: &Path) -> io::Result<()> {
+    match fs::remove_file(at) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Links `at` to the blob unless another tree has: whether it is linked.
 fn link(blob: &Path, at: &Path) -> io::Result<bool> {
-    fs::remove_file(at)?;
+    vacate(at)?;
     if fs::symlink_metadata(blob)?.nlink() != 1 || fs::hard_link(blob, at).is_err() {
         return Ok(false);
     }
     // Another client may have linked the same blob at the same time: at most one of us keeps it.
     Ok(fs::symlink_metadata(at)?.nlink() == 2)
-}
-
-fn create(at: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(at)
-}
-
-fn create_again(at: &Path) -> io::Result<File> {
-    let _ = fs::remove_file(at);
-    create(at)
 }
 
 fn finish(file: &File, mode: u32, time: SystemTime) -> io::Result<()> {
