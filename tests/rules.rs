@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Files that may hold `unsafe`, and why each has to.
 const UNSAFE: &[(&str, &str)] = &[
+    ("client/main.rs", "is called by the C library itself, since the standard library's beginning takes too long"),
     ("client/command/run.rs", "sets the signal mask between fork and exec, so that the build has its own"),
     ("client/observer/", "lives in other programs, below their C library: every function is called by C and calls C"),
     ("client/src/compile.rs", "makes system calls between fork and exec, and resets a signal's handler"),

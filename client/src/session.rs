@@ -5,14 +5,18 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint as TonicEndpoint};
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service, http};
 use zcache_proto::endpoint::Endpoint;
 use zcache_proto::v1::cache_client::CacheClient;
 use zcache_proto::v1::lookup_event::Event;
@@ -54,7 +58,7 @@ pub enum SessionError {
 #[derive(Debug)]
 pub struct Session {
     runtime: Runtime,
-    client: CacheClient<Channel>,
+    client: CacheClient<Wire>,
     lookup: Option<Streaming<v1::LookupEvent>>,
     daemon: u32,
 }
@@ -79,9 +83,10 @@ impl Session {
         })?;
         let daemon =
             trusted_peer(&stream).ok_or_else(|| SessionError::Unsafe(endpoint.socket.display().to_string()))?;
-        let client = runtime.block_on(channel(stream)).map_err(|error| SessionError::Lost(error.to_string()))?;
-        let client =
-            CacheClient::new(client).max_decoding_message_size(MESSAGE_LIMIT).max_encoding_message_size(MESSAGE_LIMIT);
+        let wire = runtime.block_on(Wire::over(stream)).map_err(|error| SessionError::Lost(error.to_string()))?;
+        // The address is for the protocol's headers.
+        let client = CacheClient::with_origin(wire, http::Uri::from_static("http://zcached"));
+        let client = client.max_decoding_message_size(MESSAGE_LIMIT).max_encoding_message_size(MESSAGE_LIMIT);
         Ok(Self { runtime, client, lookup: None, daemon })
     }
 
@@ -112,7 +117,7 @@ impl Session {
     pub fn ask<T>(
         &mut self,
         patience: Duration,
-        call: impl AsyncFnOnce(&mut CacheClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
+        call: impl AsyncFnOnce(&mut CacheClient<Wire>) -> Result<tonic::Response<T>, tonic::Status>,
     ) -> Result<T, SessionError> {
         self.call(patience, call)
     }
@@ -120,7 +125,7 @@ impl Session {
     fn call<T>(
         &mut self,
         patience: Duration,
-        call: impl AsyncFnOnce(&mut CacheClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
+        call: impl AsyncFnOnce(&mut CacheClient<Wire>) -> Result<tonic::Response<T>, tonic::Status>,
     ) -> Result<T, SessionError> {
         let client = &mut self.client;
         within(&self.runtime, self.daemon, patience, async move { call(client).await }).map(tonic::Response::into_inner)
@@ -149,15 +154,31 @@ fn within<T>(
     })
 }
 
-/// gRPC over a stream that is already connected.
-async fn channel(stream: UnixStream) -> Result<Channel, tonic::transport::Error> {
-    let mut stream = Some(stream);
-    // The address is for the protocol's headers; the connector below goes nowhere else.
-    let connector = tower::service_fn(move |_| {
-        let stream = stream.take().map(TokioIo::new);
-        std::future::ready(stream.ok_or_else(|| io::Error::other("the connection is used up")))
-    });
-    TonicEndpoint::from_static("http://zcached").connect_with_connector(connector).await
+/// HTTP/2 over a stream that is connected already. There is one daemon and one connection to it, so what tonic's own
+/// channel does (balance, buffer, connect again) would only take time.
+#[derive(Debug, Clone)]
+pub struct Wire(SendRequest<Body>);
+
+impl Wire {
+    async fn over(stream: UnixStream) -> hyper::Result<Self> {
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self(sender))
+    }
+}
+
+impl Service<http::Request<Body>> for Wire {
+    type Response = http::Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        Box::pin(self.0.send_request(request))
+    }
 }
 
 /// Whether nobody else can put anything beside the socket.

@@ -1,6 +1,7 @@
 //! Shim: one compiler command from beginning to end. Every way through ends in the compiler's own effect, from the
 //! store or from the compiler, which is run at most once.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -25,10 +26,10 @@ use crate::trouble::Trouble;
 /// Deeper than this is a circle: no build nests so.
 const DEPTH_MAX: u32 = 200;
 
-/// Runs one command and ends this process as its compiler would have.
-pub fn run() -> ! {
+/// Runs the command that `arguments` are and ends this process as its compiler would have.
+pub fn run(arguments: Vec<OsString>) -> ! {
     let above = parent::find();
-    let command = match Call::from_args(std::env::args_os().collect()) {
+    let command = match Call::from_args(arguments) {
         Ok(Call::Compile(command)) => command,
         Ok(Call::Manage(command)) => execute(&command, None, above),
         Err(error) => refuse(&error),

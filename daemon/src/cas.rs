@@ -232,12 +232,14 @@ impl Cas {
 fn scan(file: &mut File, needles: &[&[u8]]) -> io::Result<Scanned> {
     const CHUNK: usize = 1 << 20;
     let overlap = needles.iter().map(|needle| needle.len()).max().unwrap_or(0).saturating_sub(1);
-    let mut buffer = vec![0; overlap + CHUNK];
+    // Most outputs are small, and a buffer has to be cleared.
+    let chunk = CHUNK.min(file.metadata()?.len() as usize + 1);
+    let mut buffer = vec![0; overlap + chunk];
     let mut kept = 0;
     let mut hasher = blake3::Hasher::new();
     let mut scanned = Scanned { digest: Digest([0; 32]), size: 0, found: vec![false; needles.len()] };
     loop {
-        let read = file.read(&mut buffer[kept..kept + CHUNK])?;
+        let read = file.read(&mut buffer[kept..kept + chunk])?;
         if read == 0 {
             break;
         }
