@@ -61,7 +61,7 @@ impl Store {
                 failpoint::reached(Point::Evicted);
                 self.forget(digest);
             }),
-            Item::Manifest(action) => self.index().remove_manifest(action).map(|freed| self.shrink(freed)),
+            Item::Manifest(action) => self.index().remove_manifest(action),
         };
         if gone.is_ok() {
             self.evicted_bytes.fetch_add(victim.size, Ordering::Relaxed);
@@ -90,7 +90,7 @@ impl Store {
                 collected.blobs += 1;
             }
         }
-        self.bytes.store(self.index().recount(), Ordering::Relaxed);
+        self.index().recount();
         collected.bytes = before.saturating_sub(self.bytes());
         self.index().flush()?;
         Ok(collected)
@@ -125,8 +125,6 @@ impl Store {
             failpoint::reached(Point::BlobsCleared);
         }
         lock(&self.verified).clear();
-        self.bytes.store(0, Ordering::Relaxed);
-        self.index().save_totals(0)?;
         self.index().flush()?;
         Ok(freed)
     }

@@ -53,8 +53,44 @@ pub struct Index {
     blobs: sled::Tree,
     memo: sled::Tree,
     meta: sled::Tree,
-    /// Lengths of `results` and `blobs`, which sled would count one by one each time.
-    counts: Arc<[AtomicU64; 2]>,
+    totals: Arc<Totals>,
+}
+
+/// What adding up one by one would take seconds for.
+#[derive(Debug, Default)]
+struct Totals {
+    results: AtomicU64,
+    blobs: AtomicU64,
+    /// Of both.
+    bytes: AtomicU64,
+}
+
+impl Totals {
+    /// Something of `size` bytes has come, in place of something of `before` bytes or of nothing.
+    fn put(count: &AtomicU64, bytes: &AtomicU64, size: u64, before: Option<u64>) {
+        if before.is_none() {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        bytes.fetch_add(size, Ordering::Relaxed);
+        less(bytes, before.unwrap_or(0));
+    }
+
+    /// Something of `size` bytes has gone.
+    fn removed(count: &AtomicU64, bytes: &AtomicU64, size: u64) {
+        less(count, 1);
+        less(bytes, size);
+    }
+
+    fn set(&self, (results, blobs, bytes): (u64, u64, u64)) {
+        self.results.store(results, Ordering::Relaxed);
+        self.blobs.store(blobs, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+}
+
+// Totals that were saved a little too early must not run below nothing.
+fn less(total: &AtomicU64, by: u64) {
+    let _ = total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_sub(by)));
 }
 
 impl Index {
@@ -78,8 +114,10 @@ impl Index {
         if memo.len() > MEMO_MAX {
             memo.clear().map_err(io::Error::other)?;
         }
-        let counts = Arc::default();
-        Ok(Self { db, manifests, results, blobs, memo, meta, counts })
+        let index = Self { db, manifests, results, blobs, memo, meta, totals: Arc::default() };
+        let saved = index.meta(TOTALS).and_then(|bytes| postcard::from_bytes(&bytes).ok());
+        index.totals.set(saved.unwrap_or_else(|| index.add_up()));
+        Ok(index)
     }
 
     /// Opens the index at `dir`; one that does not open goes to `aside`, and an empty one takes its place.
@@ -106,42 +144,39 @@ impl Index {
         unpack(&self.manifests.get(action.0).ok()??)
     }
 
-    /// Replaces what is known of an action. Returns by how many bytes the index has grown.
-    pub fn put_manifest(&self, action: &Digest, manifest: &Manifest, used_s: u64) -> io::Result<i64> {
+    /// Replaces what is known of an action.
+    pub fn put_manifest(&self, action: &Digest, manifest: &Manifest, used_s: u64) -> io::Result<()> {
         if manifest.entries.is_empty() {
-            return self.remove_manifest(action).map(|freed| -freed.cast_signed());
+            return self.remove_manifest(action).map(drop);
         }
         let bytes = pack(manifest).ok_or_else(|| io::Error::other("it is too long"))?;
         let size = bytes.len() as u64;
         self.manifests.insert(action.0, bytes).map_err(io::Error::other)?;
-        let record = postcard::to_stdvec(&ManifestRecord { size, used_s }).map_err(io::Error::other)?;
-        let before = put(&self.results, &self.counts[0], &action.0, record)?;
-        Ok(size.cast_signed() - size_of(before).cast_signed())
+        self.put_result(action, &ManifestRecord { size, used_s })
     }
 
     /// Notes a use of an action's result.
     pub fn use_manifest(&self, action: &Digest, used_s: u64) -> io::Result<()> {
-        let known = self.results.get(action.0).map_err(io::Error::other)?;
-        let Some(known) = known.and_then(|bytes| postcard::from_bytes::<ManifestRecord>(&bytes).ok()) else {
-            return Ok(());
-        };
-        let record = postcard::to_stdvec(&ManifestRecord { used_s, ..known }).map_err(io::Error::other)?;
-        put(&self.results, &self.counts[0], &action.0, record).map(drop)
+        let known: Option<ManifestRecord> = decode(self.results.get(action.0).map_err(io::Error::other)?);
+        known.map_or(Ok(()), |known| self.put_result(action, &ManifestRecord { used_s, ..known }))
     }
 
-    /// Forgets an action. Returns the bytes freed.
-    pub fn remove_manifest(&self, action: &Digest) -> io::Result<u64> {
+    fn put_result(&self, action: &Digest, record: &ManifestRecord) -> io::Result<()> {
+        let bytes = postcard::to_stdvec(record).map_err(io::Error::other)?;
+        let before = self.results.insert(action.0, bytes).map_err(io::Error::other)?;
+        let before = before.map(|bytes| decode(Some(bytes)).map_or(0, |before: ManifestRecord| before.size));
+        Totals::put(&self.totals.results, &self.totals.bytes, record.size, before);
+        Ok(())
+    }
+
+    /// Forgets an action.
+    pub fn remove_manifest(&self, action: &Digest) -> io::Result<()> {
         self.manifests.remove(action.0).map_err(io::Error::other)?;
-        remove(&self.results, &self.counts[0], &action.0).map(size_of)
-    }
-
-    /// Total size of blobs and manifests: as the last daemon left it, or, where that is not known, added up.
-    pub fn restore_totals(&self) -> u64 {
-        let saved = self.meta(TOTALS).and_then(|bytes| postcard::from_bytes(&bytes).ok());
-        let (results, blobs, bytes) = saved.unwrap_or_else(|| self.add_up());
-        self.counts[0].store(results, Ordering::Relaxed);
-        self.counts[1].store(blobs, Ordering::Relaxed);
-        bytes
+        if let Some(bytes) = self.results.remove(action.0).map_err(io::Error::other)? {
+            let size = decode(Some(bytes)).map_or(0, |record: ManifestRecord| record.size);
+            Totals::removed(&self.totals.results, &self.totals.bytes, size);
+        }
+        Ok(())
     }
 
     /// Results, blobs and their bytes, counted one by one.
@@ -153,15 +188,14 @@ impl Index {
     }
 
     /// Keeps the totals for the next daemon.
-    pub fn save_totals(&self, bytes: u64) -> io::Result<()> {
-        let totals = (self.action_count(), self.blob_count(), bytes);
+    pub fn save_totals(&self) -> io::Result<()> {
+        let totals = (self.action_count(), self.blob_count(), self.bytes());
         self.put_meta(TOTALS, &postcard::to_stdvec(&totals).map_err(io::Error::other)?)
     }
 
     /// Counts anew, since a daemon that was killed may have saved its totals before its last changes.
-    pub fn recount(&self) -> u64 {
-        let _ = self.meta.remove(TOTALS);
-        self.restore_totals()
+    pub fn recount(&self) {
+        self.totals.set(self.add_up());
     }
 
     /// Every action that is known.
@@ -171,19 +205,25 @@ impl Index {
 
     /// What is known of a blob.
     pub fn blob(&self, digest: &Digest) -> Option<BlobRecord> {
-        postcard::from_bytes(&self.blobs.get(digest.0).ok()??).ok()
+        decode(self.blobs.get(digest.0).ok()?)
     }
 
     /// Replaces what is known of a blob. Says whether nothing was.
     pub fn put_blob(&self, digest: &Digest, record: &BlobRecord) -> io::Result<bool> {
-        let record = postcard::to_stdvec(record).map_err(io::Error::other)?;
-        put(&self.blobs, &self.counts[1], &digest.0, record).map(|before| before.is_none())
+        let bytes = postcard::to_stdvec(record).map_err(io::Error::other)?;
+        let before = self.blobs.insert(digest.0, bytes).map_err(io::Error::other)?;
+        let before = before.map(|bytes| decode(Some(bytes)).map_or(0, |before: BlobRecord| before.size));
+        Totals::put(&self.totals.blobs, &self.totals.bytes, record.size, before);
+        Ok(before.is_none())
     }
 
-    /// Forgets a blob. Returns what was known of it.
-    pub fn remove_blob(&self, digest: &Digest) -> io::Result<Option<BlobRecord>> {
-        let before = remove(&self.blobs, &self.counts[1], &digest.0)?;
-        Ok(before.and_then(|bytes| postcard::from_bytes(&bytes).ok()))
+    /// Forgets a blob.
+    pub fn remove_blob(&self, digest: &Digest) -> io::Result<()> {
+        if let Some(bytes) = self.blobs.remove(digest.0).map_err(io::Error::other)? {
+            let size = decode(Some(bytes)).map_or(0, |record: BlobRecord| record.size);
+            Totals::removed(&self.totals.blobs, &self.totals.bytes, size);
+        }
+        Ok(())
     }
 
     /// Every blob that is known.
@@ -200,12 +240,17 @@ impl Index {
 
     /// Number of blobs.
     pub fn blob_count(&self) -> u64 {
-        self.counts[1].load(Ordering::Relaxed)
+        self.totals.blobs.load(Ordering::Relaxed)
+    }
+
+    /// Total size of blobs and manifests.
+    pub fn bytes(&self) -> u64 {
+        self.totals.bytes.load(Ordering::Relaxed)
     }
 
     /// Number of actions with a result.
     pub fn action_count(&self) -> u64 {
-        self.counts[0].load(Ordering::Relaxed)
+        self.totals.results.load(Ordering::Relaxed)
     }
 
     /// The digest of a file with this identity.
@@ -233,8 +278,8 @@ impl Index {
     pub fn clear(&self) -> io::Result<()> {
         let trees = [&self.manifests, &self.results, &self.blobs];
         trees.into_iter().try_for_each(|tree| tree.clear()).map_err(io::Error::other)?;
-        self.counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));
-        Ok(())
+        self.totals.set((0, 0, 0));
+        self.save_totals()
     }
 
     /// Writes all to disk.
@@ -254,26 +299,8 @@ fn is_of_disk(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| !damaged.contains(&Errno::from_raw(number)))
 }
 
-// Totals that were saved a little too early must not run below nothing.
-fn less(count: &AtomicU64, removed: bool) {
-    let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_sub(removed.into())));
-}
-
-fn put(tree: &sled::Tree, count: &AtomicU64, key: &[u8], value: Vec<u8>) -> io::Result<Option<sled::IVec>> {
-    let before = tree.insert(key, value).map_err(io::Error::other)?;
-    count.fetch_add(u64::from(before.is_none()), Ordering::Relaxed);
-    Ok(before)
-}
-
-fn remove(tree: &sled::Tree, count: &AtomicU64, key: &[u8]) -> io::Result<Option<sled::IVec>> {
-    let before = tree.remove(key).map_err(io::Error::other)?;
-    less(count, before.is_some());
-    Ok(before)
-}
-
-fn size_of(record: Option<sled::IVec>) -> u64 {
-    let record = record.and_then(|bytes| postcard::from_bytes::<ManifestRecord>(&bytes).ok());
-    record.map_or(0, |record| record.size)
+fn decode<T: DeserializeOwned>(bytes: Option<sled::IVec>) -> Option<T> {
+    postcard::from_bytes(&bytes?).ok()
 }
 
 fn records<T: DeserializeOwned>(tree: &sled::Tree) -> impl Iterator<Item = (Digest, T)> + use<T> {

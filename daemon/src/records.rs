@@ -135,13 +135,11 @@ impl Records {
 fn stand_in(dir: Option<&Path>) -> io::Result<Index> {
     let to = scratch()?;
     let copied = dir.map_or(Ok(()), |dir| copy_all(dir, &to)).and_then(|()| Index::scratch(&to));
-    let index = copied.or_else(|error| {
+    copied.or_else(|error| {
         tracing::debug!(%error, "the index cannot be copied");
         let _ = fs::remove_dir_all(&to);
         Index::scratch(&scratch()?)
-    })?;
-    index.restore_totals();
-    Ok(index)
+    })
 }
 
 /// A new directory that nobody else can have made. Those of processes that were killed are removed.

@@ -24,7 +24,7 @@ pub fn save(cache: &Cache) {
     }
     let record = kept(cache, false).encode_to_vec();
     let store = &cache.shelf.store;
-    let saved = store.index().put_meta(STATS, &record).and_then(|()| store.index().save_totals(store.bytes()));
+    let saved = store.index().put_meta(STATS, &record).and_then(|()| store.index().save_totals());
     if let Err(error) = saved {
         tracing::warn!(%error, "the counters could not be saved");
     }

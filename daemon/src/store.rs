@@ -79,7 +79,6 @@ pub struct Store {
     pub premises: Premises,
     /// Records.
     pub records: Records,
-    pub(crate) bytes: AtomicU64,
     pub(crate) evicted_bytes: AtomicU64,
     pub(crate) evicting: Mutex<()>,
     pub(crate) verified: Mutex<HashSet<Digest>>,
@@ -106,18 +105,15 @@ impl Store {
             true => (Records::copy(is_readable.then(|| dir.join("index")).as_deref()).map_err(io)?, false),
             false => Records::open(&dir.join("index"), &dir.join("quarantine/index")).map_err(io)?,
         };
-        let index = records.get();
         if fresh {
-            relearn(&cas, &index).map_err(io)?;
+            relearn(&cas, &records.get()).map_err(io)?;
         }
-        let bytes = index.restore_totals();
         Ok(Self {
             dir: dir.to_owned(),
             max_bytes,
             cas,
             premises,
             records,
-            bytes: AtomicU64::new(bytes),
             evicted_bytes: AtomicU64::default(),
             evicting: Mutex::default(),
             verified: Mutex::default(),
@@ -146,7 +142,7 @@ impl Store {
         if is_new && let Err(error) = relearn(&self.cas, &self.index()) {
             tracing::warn!(%error, "blobs that the new index does not know are not used");
         }
-        self.bytes.store(self.index().recount(), Ordering::Relaxed);
+        self.index().recount();
     }
 
     /// Fails where another index stands in for the store's own: what that does not know is not for the bin.
@@ -157,7 +153,7 @@ impl Store {
 
     /// Total size of blobs and results.
     pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.index().bytes()
     }
 
     /// What eviction has removed since the daemon started.
@@ -178,7 +174,6 @@ impl Store {
         let mtimes_ns = known.map_or([mtime_ns; 2], |record| record.mtimes_ns);
         let record = BlobRecord { size: scanned.size, mtimes_ns, used_s: now_s() };
         if index.put_blob(&scanned.digest, &record)? {
-            self.bytes.fetch_add(scanned.size, Ordering::Relaxed);
             lock(&self.verified).insert(scanned.digest);
         }
         failpoint::reached(Point::AfterBlobRecord);
@@ -188,18 +183,9 @@ impl Store {
     /// Replaces what is known of an action, last used at `used_s`.
     pub fn keep(&self, action: &Digest, manifest: &Manifest, used_s: u64) -> io::Result<()> {
         failpoint::reached(Point::BeforeManifest);
-        let grown = self.index().put_manifest(action, manifest, used_s)?;
+        self.index().put_manifest(action, manifest, used_s)?;
         failpoint::reached(Point::AfterManifest);
-        match u64::try_from(grown) {
-            Ok(grown) => drop(self.bytes.fetch_add(grown, Ordering::Relaxed)),
-            Err(_) => self.shrink(grown.unsigned_abs()),
-        }
         Ok(())
-    }
-
-    pub(crate) fn shrink(&self, freed: u64) {
-        let less = |bytes: u64| Some(bytes.saturating_sub(freed));
-        let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// Promises blobs to a client that will link them with modification time `mtime_ns`: whether all are there and
@@ -246,9 +232,7 @@ impl Store {
 
     pub(crate) fn forget(&self, digest: &Digest) {
         lock(&self.verified).remove(digest);
-        if let Ok(Some(record)) = self.index().remove_blob(digest) {
-            self.shrink(record.size);
-        }
+        let _ = self.index().remove_blob(digest);
     }
 }
 
