@@ -53,12 +53,12 @@ struct Distiller<'a> {
 impl Distiller<'_> {
     fn programs(&mut self) {
         for program in self.images.unobserved() {
-            if self.family.zig().is_some() && (is_zig(program) || is_launcher(program)) {
-                self.out.declaring.insert(program.clone());
-            } else {
-                self.out.refusals.insert(Refusal::Unobserved(program.clone()));
-            }
+            let _ = match self.family.zig().is_some() && (is_zig(program) || is_launcher(program)) {
+                true => self.out.declaring.insert(program.clone()),
+                false => self.out.refusals.insert(Refusal::Unobserved(program.clone())),
+            };
         }
+        self.out.refusals.extend(self.images.away().map(|program| Refusal::OtherNamespace(program.to_vec())));
         for image in self.images.iter() {
             self.out.environment |= !is_tool(&image.program);
             let libraries = image.modules().filter(|module| *module != image.program);
@@ -272,10 +272,9 @@ impl Distiller<'_> {
         let given = self.env.get(name);
         // A value that the tree set itself follows from other inputs.
         let derived = found != given.is_some() || given.is_some_and(|value| trace::hash(value) != record.value);
-        if ours || derived {
-            return;
+        if !ours && !derived {
+            self.asked(name, if own { self.family.env_rule(name) } else { EnvRule::Exact });
         }
-        self.asked(name, if own { self.family.env_rule(name) } else { EnvRule::Exact });
     }
 
     fn asked(&mut self, name: &[u8], rule: EnvRule) {

@@ -38,8 +38,10 @@ pub enum Bypass {
     Modules,
     /// Another cache or distributor stands before the compiler.
     OtherWrapper,
-    /// The client lives in another mount namespace, so its paths are not the daemon's.
+    /// The client lives in another mount namespace or root, so its paths are not the daemon's, or where it cannot be seen.
     OtherNamespace,
+    /// Its directory has no path: it was removed, or something is mounted over it.
+    DirectoryGone,
 }
 
 impl fmt::Display for Bypass {
