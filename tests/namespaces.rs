@@ -60,6 +60,8 @@ fn alike(world: &World, way: Way<'_>, times: usize) -> Counts {
     let before = world.status();
     for _ in 0..times {
         assert_same(&bare, &gcc(world, way, Some(CLIENT)), &format!("{}\n{}", way.0, world.log()));
+        // What was committed before the question is stored.
+        world.status();
     }
     world.since(&before)
 }

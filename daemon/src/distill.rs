@@ -21,6 +21,7 @@ use crate::refusal::Refusal;
 const MOVABLE: usize = 64 << 20;
 const ENOENT: u32 = 2;
 const ENOTDIR: u32 = 20;
+const ENAMETOOLONG: u32 = 36;
 const S_IFMT: u64 = 0o170_000;
 
 /// Reads `records`, which a compile of `family` for `invocation` left.
@@ -207,10 +208,10 @@ impl Distiller<'_> {
             return;
         }
         match errno {
-            ENOENT | ENOTDIR if own => {
+            ENOENT | ENOTDIR | ENAMETOOLONG if own => {
                 self.out.absent.insert(path);
             }
-            ENOENT | ENOTDIR => {
+            ENOENT | ENOTDIR | ENAMETOOLONG => {
                 self.out.absent_before.insert(path);
             }
             _ => {
