@@ -7,7 +7,7 @@ use zcache_daemon::status::at_rest;
 use zcache_proto::endpoint::Endpoint;
 use zcache_proto::v1::{self, StatusReport};
 
-use crate::daemon::{ANSWER, config, endpoint, running};
+use crate::daemon::{ANSWER, config, endpoint, explain, running};
 use crate::failure::Failure;
 use crate::holder::Holder;
 use crate::report;
@@ -19,7 +19,7 @@ pub fn show(json: bool) -> Result<(), Failure> {
     let config = config()?;
     let endpoint = endpoint();
     let Seen { mut report, absence, mut notes } = look(&config, &endpoint);
-    let noted = Trouble::find(&endpoint).map(Trouble::explain);
+    let noted = Trouble::find(&endpoint).map(|trouble| explain(trouble, &endpoint));
     notes.extend(noted.filter(|noted| !notes.contains(noted)));
     if json {
         notes.iter().for_each(|note| text::note(note));

@@ -16,6 +16,7 @@ use crate::compiled::{Compiled, Fresh};
 use crate::compilers::argfile::BYTES_MAX;
 use crate::compilers::{self, Bypass, Command};
 use crate::declared::{Declarations, declare};
+use crate::directories::alias;
 use crate::distill::distill;
 use crate::distilled::Distilled;
 use crate::facts::Disk;
@@ -288,7 +289,10 @@ impl Cache {
         began_ns: i64,
     ) -> Distilled {
         let mut seen = match records(&outcome.trace) {
-            Ok(records) => distill(&records, &*command.family, &asked.invocation),
+            Ok(records) => {
+                let alias = command.family.out_dir().and_then(alias);
+                distill(&records, &*command.family, &asked.invocation, alias.as_ref())
+            }
             Err(error) => Distilled { refusals: [Refusal::Trace(error)].into(), ..Distilled::default() },
         };
         if !seen.declaring.is_empty() {

@@ -100,6 +100,10 @@ pub trait Family: fmt::Debug + Send + Sync {
     fn declared_inputs(&self, path: &[u8], text: &[u8]) -> Vec<Vec<u8>>;
     /// Whether an output may hold the checkout's path where a search of its bytes cannot see it.
     fn hides_paths(&self) -> bool;
+    /// The directory in which it makes and removes temporary files beside its outputs.
+    fn out_dir(&self) -> Option<&[u8]> {
+        None
+    }
     /// Source files that the command names, absolute.
     fn sources(&self) -> Vec<Vec<u8>> {
         Vec::new()
