@@ -4,12 +4,15 @@
 mod faults;
 mod harness;
 
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use faults::{Compiler, end, listing, processes, send, until};
-use harness::{CLIENT, World, assert_same, effect, run, stdout};
+use harness::{CLIENT, World, assert_same, effect, run, rustc, stdout};
 use nix::sys::signal::Signal;
 
 /// Who gets the signal.
@@ -125,6 +128,40 @@ fn rustc_that_is_interrupted_ends_as_bare() {
 #[test]
 fn gcc_that_is_interrupted_ends_as_bare() {
     ends_as_bare(Compiler::Gcc);
+}
+
+/// The keys of a terminal, which reach all of its foreground at once: the compiler gets the signal once.
+#[test]
+#[ignore = "needs script"]
+fn keys_of_a_terminal_end_a_compile_as_bare() {
+    for compiler in [Compiler::Gcc, Compiler::Rustc] {
+        for (key, name) in [(b"\x03", "SIGINT"), (b"\x1c", "SIGQUIT")] {
+            let world = World::new();
+            run(&mut world.zcache("start"));
+            compiler.write(&world, compiler.endless());
+            let pressed = |client: Option<&str>| {
+                let command = compiler.command(&world, client);
+                let words = [command.get_program()].into_iter().chain(command.get_args());
+                let line = words.map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ");
+                let mut terminal = world.command("script");
+                terminal.args(["-qec", &format!("exec {line}"), "/dev/null"]).current_dir(world.path("p"));
+                terminal.env("TMPDIR", world.path("tmp")).stdin(Stdio::piped()).stdout(Stdio::null());
+                let mut child = terminal.spawn().unwrap();
+                until_busy(&world, compiler);
+                child.stdin.as_mut().unwrap().write_all(key).unwrap();
+                let status = end(&mut child, name, &world);
+                until_gone(&world, compiler, name);
+                (status.code(), listing(&world, "p/out"))
+            };
+            let bare = pressed(None);
+            world.remove("tmp");
+            compiler.write(&world, compiler.endless());
+            assert_eq!(pressed(Some(CLIENT)), bare, "{compiler:?} {name}");
+            assert!(name != "SIGINT" || listing(&world, "tmp").is_empty(), "{compiler:?}: what the compiler removes");
+            assert_eq!((world.total("stored"), world.total("errors")), (0, 0), "{}", world.log());
+            next_is_right(&world, compiler, name);
+        }
+    }
 }
 
 #[test]
@@ -296,6 +333,76 @@ fn the_jobserver_of_make_survives_the_end_of_a_client() {
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(!said.contains("token") && !world.path("p/x.o").exists(), "{said}");
         until_gone(&world, Compiler::Gcc, "make");
+    }
+}
+
+/// Tokens of a jobserver, which is a pipe. rustc takes one for each thread more.
+struct Jobserver(fs::File);
+
+impl Jobserver {
+    const TOKENS: usize = 3;
+
+    fn new(world: &World) -> Self {
+        run(world.command("mkfifo").arg("p/jobs"));
+        let options = nix::fcntl::OFlag::O_NONBLOCK.bits();
+        let pipe = fs::OpenOptions::new().read(true).write(true).custom_flags(options).open(world.path("p/jobs"));
+        let mut pipe = pipe.unwrap();
+        pipe.write_all(&[b'+'; Self::TOKENS]).unwrap();
+        Self(pipe)
+    }
+
+    /// Takes those that are there, and puts all there again.
+    fn left(&mut self) -> usize {
+        let mut tokens = [0; 64];
+        let left = self.0.read(&mut tokens).unwrap_or(0);
+        self.0.write_all(&[b'+'; Self::TOKENS]).unwrap();
+        left
+    }
+
+    /// rustc with this jobserver, as cargo hands it on.
+    fn rustc(world: &World, client: &str, line: &str) -> Command {
+        let mut shell = world.command("sh");
+        let variables = "CARGO_MAKEFLAGS='-j4 --jobserver-fds=3,3 --jobserver-auth=3,3'";
+        shell.args(["-c", &format!("exec 3<>jobs; export {variables}; exec {client} {} {line}", rustc().display())]);
+        shell.current_dir(world.path("p")).env("TMPDIR", world.path("tmp"));
+        shell
+    }
+}
+
+#[test]
+fn every_token_of_the_jobserver_comes_back() {
+    let world = World::new();
+    let compiler = Compiler::Rustc;
+    compiler.write(&world, 0);
+    let modules: String = (0..8)
+        .map(|n| {
+            format!("pub mod m{n} {{ pub fn f(x: &[u64]) -> Vec<u64> {{ x.iter().map(|y| y + {n}).collect() }} }}\n")
+        })
+        .collect();
+    world.write(&[("p/many.rs", &modules)]);
+    std::thread::sleep(Duration::from_millis(20));
+    let mut jobs = Jobserver::new(&world);
+    let many = "many.rs --crate-type lib -O -C codegen-units=8 -o out/libmany.rlib";
+    let compile = |client: &str| {
+        world.remove("p/out/libmany.rlib");
+        effect(&mut Jobserver::rustc(&world, client, many), &world.path("p/out"))
+    };
+    let bare = compile("");
+    for (what, hits) in [("a miss", 0), ("a hit", 1)] {
+        assert_eq!(jobs.left(), Jobserver::TOKENS, "before {what}");
+        assert_same(&bare, &compile(CLIENT), what);
+        assert_eq!(world.total("hits"), hits, "{}", world.log());
+    }
+    compiler.write(&world, compiler.endless());
+    for (signal, whom) in ENDS {
+        let line = "x.rs --crate-name x --crate-type lib --out-dir out";
+        let mut child = spawn(Jobserver::rustc(&world, CLIENT, line));
+        until_busy(&world, compiler);
+        let pid = child.id().cast_signed();
+        send(if *whom == Whom::Group { -pid } else { pid }, *signal);
+        end(&mut child, "the client", &world);
+        until_gone(&world, compiler, "jobserver");
+        assert_eq!(jobs.left(), Jobserver::TOKENS, "{signal} {whom:?}");
     }
 }
 

@@ -90,7 +90,7 @@ fn the_daemon_starts_no_program() {
         assert!(found.is_empty(), "{}: {found:?}", path.display());
         // `process` of the standard library only for what this process itself is and how it ends.
         let uses = tested.match_indices("process::").map(|(at, _)| &tested[at + "process::".len()..]);
-        let own = ["id", "ExitCode", "Process", "ancestors", "mount_namespace", "root", "{", "abort", "exit"];
+        let own = ["id", "ExitCode", "Process", "ancestors", "root", "are_shown", "is_in", "{", "abort", "exit"];
         for used in uses {
             assert!(own.iter().any(|name| used.starts_with(name)), "{}: process::{:.20}", path.display(), used);
         }

@@ -68,10 +68,7 @@ pub fn started(endpoint: &Endpoint) -> Result<Session, Failure> {
         (SessionError::Trouble(Trouble::Unstartable), None) => {
             Failure::new("the daemon did not start: zcached is neither beside zcache nor in PATH")
         }
-        (SessionError::Trouble(Trouble::Unstartable), _) => Failure::new(match last_words(&endpoint.log()) {
-            Some(words) => format!("the daemon did not start: {words}"),
-            None => format!("the daemon did not start; see {}", endpoint.log().display()),
-        }),
+        (SessionError::Trouble(trouble), _) => Failure::new(explain(*trouble, endpoint)),
         _ => error.into(),
     })
 }
@@ -133,6 +130,15 @@ pub fn program(name: &str) -> Option<PathBuf> {
     let in_path = std::env::split_paths(&path).filter_map(|dir| std::path::absolute(dir.join(name)).ok());
     let runs = |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.mode() & 0o111 != 0);
     beside.into_iter().chain(in_path).find(runs)
+}
+
+/// What the trouble is, and where a daemon did not start, why.
+pub fn explain(trouble: Trouble, endpoint: &Endpoint) -> String {
+    match (trouble, last_words(&endpoint.log())) {
+        (Trouble::Unstartable, Some(words)) => format!("the daemon did not start: {words}"),
+        (Trouble::Unstartable, None) => format!("the daemon did not start; see {}", endpoint.log().display()),
+        _ => trouble.explain(),
+    }
 }
 
 /// The last line that a daemon wrote to its log: why it left.

@@ -1,13 +1,13 @@
 //! Status: gets the report, from the daemon or of a store at rest, and prints it. What it looks like is `report`'s.
 
-use zcache_client::session::SessionError;
+use zcache_client::session::{SessionError, check_place};
 use zcache_client::trouble::Trouble;
 use zcache_daemon::config::Config;
 use zcache_daemon::status::at_rest;
 use zcache_proto::endpoint::Endpoint;
 use zcache_proto::v1::{self, StatusReport};
 
-use crate::daemon::{ANSWER, config, endpoint, running};
+use crate::daemon::{ANSWER, config, endpoint, explain, running};
 use crate::failure::Failure;
 use crate::holder::Holder;
 use crate::report;
@@ -19,7 +19,7 @@ pub fn show(json: bool) -> Result<(), Failure> {
     let config = config()?;
     let endpoint = endpoint();
     let Seen { mut report, absence, mut notes } = look(&config, &endpoint);
-    let noted = Trouble::find(&endpoint).map(Trouble::explain);
+    let noted = Trouble::find(&endpoint).map(|trouble| explain(trouble, &endpoint));
     notes.extend(noted.filter(|noted| !notes.contains(noted)));
     if json {
         notes.iter().for_each(|note| text::note(note));
@@ -44,7 +44,10 @@ fn look(config: &Config, endpoint: &Endpoint) -> Seen {
         .and_then(|mut session| session.ask(ANSWER, async |client| client.status(v1::StatusRequest {}).await));
     let (absence, mut notes) = match asked {
         Ok(report) => return Seen { report, absence: "", notes: Vec::new() },
-        Err(SessionError::Absent) => ("not running", Vec::new()),
+        // Why none could be started is worth knowing.
+        Err(SessionError::Absent) => {
+            ("not running", Vec::from_iter(check_place(endpoint).err().map(|e| e.to_string())))
+        }
         Err(error) => ("out of reach", vec![error.to_string()]),
     };
     // A daemon that has this socket's lock has the store too; that it does not answer has been said.

@@ -23,7 +23,7 @@ unsafe fn become_program(
     attempt: impl Fn(Texts) -> c_int,
 ) -> c_int {
     modules::scan();
-    let event = call.event(trace::EXEC).flags(program.flags());
+    let event = call.event(trace::EXEC).flags(program.flags);
     let At(dir, path) = program.file;
     if !sys::bytes(path).is_empty() {
         event.path_and(program.file, program.name);
@@ -33,7 +33,7 @@ unsafe fn become_program(
         event.texts(&[], program.name);
     }
     let mut merged = Merged::empty();
-    let mut result = attempt(merged.build(environment, !program.foreign));
+    let mut result = attempt(merged.build(environment, program.is_entered()));
     if sys::errno() == sys::E2BIG {
         // Better unobserved than not at all.
         result = attempt(environment);
@@ -93,8 +93,8 @@ hook!(fn execvpe(file: *const c_char, arguments: Texts, environment: Texts) -> c
 hook!(fn fexecve(fd: c_int, arguments: Texts, environment: Texts) -> c_int, real, caller => {
     let call = Call::begin(caller);
     let mut room = sys::room();
-    let Program { foreign, .. } = Program::named(here(link_to(fd, &mut room)));
-    let program = Program { file: At(fd, null()), name: &[], foreign };
+    let Program { flags, .. } = Program::named(here(link_to(fd, &mut room)));
+    let program = Program { file: At(fd, null()), name: &[], flags };
     become_program(&call, &program, environment, |merged| real(fd, arguments, merged))
 });
 

@@ -13,8 +13,8 @@ pub struct Program<'a> {
     pub file: At,
     /// The name, where it was searched in PATH.
     pub name: &'a [u8],
-    /// This library cannot be loaded into it.
-    pub foreign: bool,
+    /// Why it is not observed, as flags of its record; 0 where it is.
+    pub flags: u16,
 }
 
 /// Room for a path of PATH's and its NUL.
@@ -22,7 +22,7 @@ pub type Candidate = sys::Room<{ sys::PATH_MAX + 256 }>;
 
 impl Program<'_> {
     pub unsafe fn named(file: At) -> Program<'static> {
-        Program { file, name: &[], foreign: is_foreign(file) }
+        Program { file, name: &[], flags: flags(file) }
     }
 
     /// The program that a search along PATH finds, recording each place where it is not.
@@ -45,16 +45,22 @@ impl Program<'_> {
             let file = here(room.as_ptr().cast());
             let errno = runnable(file.1);
             if errno == 0 {
-                return Program { file, name: text, foreign: is_foreign(file) };
+                return Program { file, name: text, flags: flags(file) };
             }
             call.event(trace::STAT).errno(errno).path(file);
         }
-        Program { file: here(null()), name: text, foreign: false }
+        Program { file: here(null()), name: text, flags: 0 }
     }
 
-    pub fn flags(&self) -> u16 {
-        if self.foreign { trace::FOREIGN } else { 0 }
+    /// Whether it is to be observed.
+    pub fn is_entered(&self) -> bool {
+        self.flags == 0
     }
+}
+
+unsafe fn flags(file: At) -> u16 {
+    let foreign = if is_foreign(file) { trace::FOREIGN } else { 0 };
+    foreign | if session::is_away() { trace::AWAY } else { 0 }
 }
 
 unsafe fn runnable(path: *const c_char) -> u32 {

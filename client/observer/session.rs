@@ -5,7 +5,7 @@ use crate::record::{At, Call};
 use crate::{modules, real, record, sys, trace};
 use core::ffi::c_char;
 use core::ptr::{null, null_mut};
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
 const NEW: u32 = 0;
 const BEGINNING: u32 = 1;
@@ -75,6 +75,14 @@ pub unsafe fn is_first() -> bool {
     PID.load(Relaxed) == sys::getpid()
 }
 
+/// Where paths began when this program did.
+static ROOT: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// Whether paths lead to other files by now: the process has gone to another root or mount namespace.
+pub unsafe fn is_away() -> bool {
+    STATE.load(Acquire) == RECORDING && sys::root() != [ROOT[0].load(Relaxed), ROOT[1].load(Relaxed)]
+}
+
 /// `environment` serves where the C library has none yet.
 #[cold]
 #[inline(never)]
@@ -99,6 +107,9 @@ pub unsafe fn begin(environment: *mut *const c_char) {
     PID.store(sys::getpid(), Relaxed);
     if recording {
         OWN_PID.store(sys::map_wiped_on_fork().cast(), Relaxed);
+        let [inode, mount] = sys::root();
+        ROOT[0].store(inode, Relaxed);
+        ROOT[1].store(mount, Relaxed);
     }
     STATE.store(if recording { RECORDING } else { SILENT }, Release);
     if recording {

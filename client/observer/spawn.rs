@@ -24,14 +24,14 @@ unsafe fn start_program(
     let mut merged = Merged::empty();
     let mut own = 0;
     let child = if child.is_null() { &raw mut own } else { child };
-    let mut result = start(child, merged.build(environment, !program.foreign));
+    let mut result = start(child, merged.build(environment, program.is_entered()));
     if result as u32 == sys::E2BIG {
         // Better unobserved than not at all.
         result = start(child, environment);
     }
     merged.release();
     if result == 0 {
-        let event = call.event(trace::SPAWN).flags(program.flags()).value(*child as u64);
+        let event = call.event(trace::SPAWN).flags(program.flags).value(*child as u64);
         event.path_and(program.file, program.name);
     }
     result
@@ -103,7 +103,7 @@ unsafe fn lend(lent: &mut Lent) {
     if lent.users == 0 {
         lent.own = sys::environ;
         let shell = Program::named(here(c"/bin/sh".as_ptr()));
-        sys::environ = lent.merged.build(lent.own, !shell.foreign).cast_mut();
+        sys::environ = lent.merged.build(lent.own, shell.is_entered()).cast_mut();
     }
     lent.users += 1;
 }

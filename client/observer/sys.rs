@@ -166,23 +166,36 @@ pub unsafe fn access(path: *const c_char, mode: usize) -> u32 {
     -syscall(number::FACCESSAT, [AT_FDCWD as usize, path as usize, mode, 0, 0, 0]) as u32
 }
 
+/// What the kernel tells of a file; none where it tells nothing.
+unsafe fn statx(dir: c_int, path: *const c_char, flags: c_int, mask: usize) -> Option<Room<256>> {
+    let mut told = room();
+    let at = [dir as usize, path as usize, flags as usize, mask, told.as_mut_ptr() as usize, 0];
+    (syscall(number::STATX, at) == 0).then_some(told)
+}
+
+unsafe fn number_at(told: &Room<256>, at: usize) -> u64 {
+    told.as_ptr().add(at).cast::<u64>().read_unaligned()
+}
+
+const STX_INO: usize = 0x100;
+const INODE_AT: usize = 32;
+
 /// The number of an open file's inode; 0 where there is none.
 pub unsafe fn inode(fd: c_int) -> u64 {
-    const STX_INO: usize = 0x100;
-    const INODE_AT: usize = 32;
-    let mut result = room::<256>();
-    let at = [fd as usize, c"".as_ptr() as usize, AT_EMPTY_PATH as usize, STX_INO, result.as_mut_ptr() as usize, 0];
-    match syscall(number::STATX, at) {
-        0 => result.as_ptr().add(INODE_AT).cast::<u64>().read_unaligned(),
-        _ => 0,
-    }
+    statx(fd, c"".as_ptr(), AT_EMPTY_PATH, STX_INO).map_or(0, |told| number_at(&told, INODE_AT))
+}
+
+/// Where this process's paths begin: inode and mount.
+pub unsafe fn root() -> [u64; 2] {
+    const STX_MNT_ID: usize = 0x1000;
+    const MOUNT_AT: usize = 144;
+    let told = statx(AT_FDCWD, c"/".as_ptr(), 0, STX_INO | STX_MNT_ID);
+    told.map_or([0; 2], |told| [number_at(&told, INODE_AT), number_at(&told, MOUNT_AT)])
 }
 
 pub unsafe fn is_directory(path: *const c_char) -> bool {
-    let mut result = room::<256>();
-    let at = [AT_FDCWD as usize, path as usize, 0, 1, result.as_mut_ptr() as usize, 0];
-    syscall(number::STATX, at) == 0
-        && result.as_ptr().add(STATX_MODE_AT).cast::<u16>().read_unaligned() & 0o170000 == 0o040000
+    let mode = |told: Room<256>| told.as_ptr().add(STATX_MODE_AT).cast::<u16>().read_unaligned();
+    statx(AT_FDCWD, path, 0, 1).is_some_and(|told| mode(told) & 0o170000 == 0o040000)
 }
 
 /// Readable and writable memory: of a file, shared, or fresh where `fd` is negative. Null on failure.

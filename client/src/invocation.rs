@@ -38,11 +38,10 @@ pub fn describe(command: &Command, parent: Option<Parent>) -> Result<Asking, Una
     let stdin = if reads_stdin(&command.argv[1..]) { Some(source().map_err(|stdin| Unasked { stdin })?) } else { None };
     let (source, stdin) = stdin.unzip();
     let bytes = |text: &OsString| text.as_bytes().to_vec();
-    let Ok(cwd) = env::current_dir() else { return Err(Unasked { stdin }) };
     let message = v1::Invocation {
         argv: command.argv.iter().map(bytes).collect(),
         program: command.program.as_os_str().as_bytes().to_vec(),
-        cwd: cwd.into_os_string().into_vec(),
+        cwd: env::current_dir().unwrap_or_default().into_os_string().into_vec(),
         environment: environment(),
         umask: current_umask(),
         stdin: source,

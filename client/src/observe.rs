@@ -40,7 +40,19 @@ impl Trace {
         file.write_all_at(&trace::MAGIC, 0)?;
         file.write_all_at(&length.to_le_bytes(), trace::CAPACITY_AT as u64)?;
         file.write_all_at(&(trace::HEADER_LEN as u64).to_le_bytes(), trace::CURSOR_AT as u64)?;
-        Ok(Self(file))
+        let trace = Self(file);
+        // Where /proc counts otherwise than we do, this is another process's file.
+        let identity = |meta: fs::Metadata| (meta.dev(), meta.ino());
+        let reached = fs::metadata(trace.path()).map(identity).ok();
+        match reached == Some(identity(trace.0.metadata()?)) {
+            true => Ok(trace),
+            false => Err(io::Error::other("/proc is not there, or another namespace's")),
+        }
+    }
+
+    /// Where the compiler finds it.
+    fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
 
     /// The variables that put a compiler under observation.
@@ -50,8 +62,7 @@ impl Trace {
             preload.push(":");
             preload.push(own);
         }
-        let trace = format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd());
-        [("LD_PRELOAD", preload), ("ZCACHE_TRACE", trace.into())]
+        [("LD_PRELOAD", preload), ("ZCACHE_TRACE", self.path().into())]
     }
 
     /// All that has been written.

@@ -11,7 +11,9 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::{AccessFlags, access};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tonic::Streaming;
@@ -46,6 +48,9 @@ pub enum SessionError {
     /// Another user could be behind the socket.
     #[error("{0} does not belong to you alone; nothing there is trusted")]
     Unsafe(String),
+    /// There is no place for its socket.
+    #[error("{0} cannot be made: {1}; set ZCACHE_SOCKET or XDG_RUNTIME_DIR to another path")]
+    NoPlace(String, io::Error),
     /// It was reached, and then it was not.
     #[error("{0}")]
     Lost(String),
@@ -187,6 +192,21 @@ pub fn check_dir(endpoint: &Endpoint) -> Result<(), SessionError> {
     let uid = nix::unistd::getuid().as_raw();
     let private = dir.is_dir() && dir.uid() == uid && dir.mode() & 0o022 == 0;
     if private { Ok(()) } else { Err(SessionError::Unsafe(endpoint.dir().display().to_string())) }
+}
+
+/// Whether a daemon could have its socket there: the directory is this user's alone, or his to make.
+pub fn check_place(endpoint: &Endpoint) -> Result<(), SessionError> {
+    let dir = endpoint.dir();
+    let nearest = dir.ancestors().find_map(|above| Some((above, std::fs::metadata(above).ok()?)));
+    let Some((above, meta)) = nearest.filter(|(above, _)| *above != dir) else { return check_dir(endpoint) };
+    // Root may do so anywhere, and in a directory that another user keeps to himself (`sudo` with his environment) would
+    // be in his way ever after.
+    let uid = nix::unistd::getuid();
+    if uid.is_root() && meta.uid() != uid.as_raw() && meta.mode() & 0o002 == 0 {
+        return Err(SessionError::Unsafe(above.display().to_string()));
+    }
+    let no_place = |errno: Errno| SessionError::NoPlace(dir.display().to_string(), errno.into());
+    access(above, AccessFlags::W_OK | AccessFlags::X_OK).map_err(no_place)
 }
 
 /// Whether nobody else can have put the socket there.

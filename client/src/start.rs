@@ -15,7 +15,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zcache_proto::endpoint::Endpoint;
 
-use crate::session::{Session, SessionError, check_dir};
+use crate::session::{Session, SessionError, check_dir, check_place};
 use crate::trouble::Trouble;
 
 /// How long a build's first compile may wait for a daemon to come up.
@@ -57,7 +57,9 @@ pub fn connect_or_start(endpoint: &Endpoint, by: By) -> Result<Session, SessionE
     }
     let until = Instant::now() + PATIENCE;
     let lost = |error: io::Error| SessionError::Lost(error.to_string());
-    DirBuilder::new().recursive(true).mode(0o700).create(endpoint.dir()).map_err(lost)?;
+    check_place(endpoint)?;
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(endpoint.dir());
+    made.map_err(|error| SessionError::NoPlace(endpoint.dir().display().to_string(), error))?;
     // Another user may have been faster.
     check_dir(endpoint)?;
     let mut tries = 1;

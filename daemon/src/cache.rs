@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use crate::compiled::{Compiled, Fresh};
 use crate::compilers::argfile::BYTES_MAX;
 use crate::compilers::{self, Bypass, Command};
 use crate::declared::{Declarations, declare};
+use crate::directories::alias;
 use crate::distill::distill;
 use crate::distilled::Distilled;
 use crate::facts::Disk;
@@ -26,7 +26,7 @@ use crate::inputs::{coarse_now_ns, lock, path};
 use crate::invocation::Invocation;
 use crate::manifest::{ActionResult, Expectation};
 use crate::observation::records;
-use crate::process::{self, Process};
+use crate::process::{self, Process, Root};
 use crate::refusal::Refusal;
 use crate::stats::Stats;
 use crate::store::now_s;
@@ -98,16 +98,15 @@ impl Cache {
         }
     }
 
-    /// Places and understands an invocation by the process `pid`.
-    pub fn ask(&self, invocation: Invocation, pid: u32) -> io::Result<Asked> {
-        let client = Process::get(pid).ok_or_else(|| io::Error::other("the client is gone"))?;
-        let program = fs::metadata(format!("/proc/{pid}/exe")).ok();
+    /// Places and understands an invocation by the process `pid`; none is one that cannot be seen.
+    pub fn ask(&self, invocation: Invocation, pid: Option<u32>) -> io::Result<Asked> {
+        let client = pid.map_or_else(|| Some(Process::unseen()), Process::get);
+        let client = client.ok_or_else(|| io::Error::other("the client is gone"))?;
+        let program = fs::metadata(format!("/proc/{}/exe", client.pid)).ok();
         let invocation = Invocation { client: program.map(|meta| (meta.dev(), meta.ino())), ..invocation };
-        let command = match shares_files(pid) {
-            true => compilers::parse(&invocation, |file| argument_file(&invocation.cwd, file))
-                .map(|command| Arc::new(self.with_sources(command))),
-            false => Err(Bypass::OtherNamespace),
-        };
+        let command = sees_as_we_do(client.pid, &invocation.cwd)
+            .and_then(|()| compilers::parse(&invocation, |file| argument_file(&invocation.cwd, file)))
+            .map(|command| Arc::new(self.with_sources(command)));
         let text = |argument: &Vec<u8>| String::from_utf8_lossy(argument).into_owned();
         let summary = match &command {
             Ok(command) => command.summary.clone(),
@@ -290,7 +289,10 @@ impl Cache {
         began_ns: i64,
     ) -> Distilled {
         let mut seen = match records(&outcome.trace) {
-            Ok(records) => distill(&records, &*command.family, &asked.invocation),
+            Ok(records) => {
+                let alias = command.family.out_dir().and_then(alias);
+                distill(&records, &*command.family, &asked.invocation, alias.as_ref())
+            }
             Err(error) => Distilled { refusals: [Refusal::Trace(error)].into(), ..Distilled::default() },
         };
         if !seen.declaring.is_empty() {
@@ -369,12 +371,15 @@ fn compiler(command: &Result<Arc<Command>, Bypass>) -> &'static str {
     command.as_ref().map_or("other", |command| command.family.name())
 }
 
-/// Whether the process sees the same files as the daemon.
-fn shares_files(pid: u32) -> bool {
-    let seen = |pid: u32| Some((process::mount_namespace(pid)?, process::root(pid)?));
-    static OWN: OnceLock<Option<(PathBuf, (u64, u64))>> = OnceLock::new();
-    let own = OWN.get_or_init(|| seen(std::process::id()));
-    own.is_some() && seen(pid) == *own
+/// Whether the process finds the same files as the daemon by the same paths.
+fn sees_as_we_do(pid: u32, cwd: &[u8]) -> Result<(), Bypass> {
+    static OWN: OnceLock<Option<Root>> = OnceLock::new();
+    let own = OWN.get_or_init(|| process::root(std::process::id()));
+    match own.is_some() && process::root(pid) == *own {
+        false => Err(Bypass::OtherNamespace),
+        true if !process::is_in(pid, path(cwd)) => Err(Bypass::DirectoryGone),
+        true => Ok(()),
+    }
 }
 
 fn absolute(cwd: &[u8], file: &[u8]) -> Vec<u8> {

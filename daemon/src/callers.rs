@@ -15,6 +15,8 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::Connected;
 
+use crate::process::are_shown;
+
 /// How long a caller may take over its first request, to the last byte.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait after a connection could not be taken, for want of descriptors as a rule.
@@ -62,7 +64,8 @@ impl Call {
             tracing::warn!(uid = peer.uid(), "another user connected: refused");
             return None;
         }
-        let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
+        // 0 is one in another namespace of processes.
+        let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|&pid| pid != 0 && are_shown());
         Some(Self { stream, caller: Caller { pid, asked: Arc::default() }, patience: Box::pin(sleep(PATIENCE)) })
     }
 

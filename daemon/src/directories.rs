@@ -13,6 +13,7 @@ use nix::sys::statfs::{self, FsType};
 
 use crate::compilers::toolchain::{file_name, parent};
 use crate::inputs::{Stamp, has_settled, lock, path};
+use crate::paths::{Alias, tidy};
 
 /// Most names that are remembered; beyond it all are forgotten and learnt again.
 const NAMES_MAX: usize = 200_000;
@@ -191,6 +192,17 @@ enum Entry {
     Plain(Vec<u8>),
     /// A link, with its target.
     Link(Vec<u8>),
+}
+
+/// The two names of a directory, where a link stands in the one that a command uses: up to the names that both end in, so
+/// that they serve for what is beside it as well.
+pub fn alias(named: &[u8]) -> Option<Alias> {
+    let (mut named, mut real) = (tidy(named), fs::canonicalize(path(named)).ok()?.into_os_string().into_vec());
+    while named != real && real.len() > 1 && file_name(&named) == file_name(&real) {
+        named.truncate(parent(&named).len());
+        real.truncate(parent(&real).len());
+    }
+    (named != real).then_some(Alias { named, real })
 }
 
 #[cfg(test)]

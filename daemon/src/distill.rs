@@ -14,21 +14,22 @@ use crate::images::{Image, Images};
 use crate::invocation::{Env, Invocation};
 use crate::manifest::Kind;
 use crate::observation::Record;
-use crate::paths::{is_harmless, is_kernels, is_stream, tidy};
+use crate::paths::{Alias, is_harmless, is_kernels, is_stream, tidy};
 use crate::refusal::Refusal;
 
 /// Most renaming that is followed, bytes of paths. No compile renames so much.
 const MOVABLE: usize = 64 << 20;
 const ENOENT: u32 = 2;
 const ENOTDIR: u32 = 20;
+const ENAMETOOLONG: u32 = 36;
 const S_IFMT: u64 = 0o170_000;
 
-/// Reads `records`, which a compile of `family` for `invocation` left.
-pub fn distill(records: &[Record<'_>], family: &dyn Family, invocation: &Invocation) -> Distilled {
-    let images = Images::of(records, invocation.pid, &invocation.program);
-    let Invocation { env, argv, .. } = invocation;
+/// Reads `records`, which a compile of `family` for `call` left. `alias` is where it puts its outputs.
+pub fn distill(records: &[Record<'_>], family: &dyn Family, call: &Invocation, alias: Option<&Alias>) -> Distilled {
+    let images = Images::of(records, call.pid, &call.program);
+    let Invocation { env, argv, .. } = call;
     let (made, out) = (BTreeSet::new(), Distilled::default());
-    let mut distiller = Distiller { family, env, argv, images: &images, made, movable: MOVABLE, out };
+    let mut distiller = Distiller { family, env, argv, alias, images: &images, made, movable: MOVABLE, out };
     distiller.programs();
     for (index, record) in records.iter().enumerate() {
         if !images.is_exempt(index) && !distiller.calls_back(index, record) {
@@ -42,6 +43,7 @@ struct Distiller<'a> {
     family: &'a dyn Family,
     env: &'a Env,
     argv: &'a [Vec<u8>],
+    alias: Option<&'a Alias>,
     images: &'a Images,
     /// Whatever the tree itself made, kept or not: what is read from there follows from other inputs.
     made: BTreeSet<Vec<u8>>,
@@ -53,12 +55,12 @@ struct Distiller<'a> {
 impl Distiller<'_> {
     fn programs(&mut self) {
         for program in self.images.unobserved() {
-            if self.family.zig().is_some() && (is_zig(program) || is_launcher(program)) {
-                self.out.declaring.insert(program.clone());
-            } else {
-                self.out.refusals.insert(Refusal::Unobserved(program.clone()));
-            }
+            let _ = match self.family.zig().is_some() && (is_zig(program) || is_launcher(program)) {
+                true => self.out.declaring.insert(program.clone()),
+                false => self.out.refusals.insert(Refusal::Unobserved(program.clone())),
+            };
         }
+        self.out.refusals.extend(self.images.away().map(|program| Refusal::OtherNamespace(program.to_vec())));
         for image in self.images.iter() {
             self.out.environment |= !is_tool(&image.program);
             let libraries = image.modules().filter(|module| *module != image.program);
@@ -85,12 +87,12 @@ impl Distiller<'_> {
         let own = image
             .is_some_and(|image| image.module_at(record.caller).is_some_and(|module| owns(&image.program, module)));
         let launches = image.is_some_and(|image| !self.out.declaring.is_empty() && is_launcher(&image.program));
-        if is_relative(record) {
+        if record.is_relative() {
             // The directory it is relative to is gone.
             self.out.refusals.insert(Refusal::Unreadable(record.a.to_vec()));
             return;
         }
-        let path = tidy(record.a);
+        let path = self.as_made(tidy(record.a));
         match record.kind {
             trace::EXEC | trace::SPAWN if record.a.is_empty() => {
                 self.out.names.insert(record.b.to_vec(), None);
@@ -114,7 +116,7 @@ impl Distiller<'_> {
             trace::READLINK => self.link(path, record, own),
             trace::GETENV => self.variable(record, own),
             trace::EXEC | trace::SPAWN => self.program(path, record),
-            trace::RENAME => self.renamed(path, tidy(record.b)),
+            trace::RENAME => self.renamed(path, self.as_made(tidy(record.b))),
             trace::LINK => self.make_new(tidy(record.b), own),
             trace::SYMLINK => self.make_new(path, own),
             trace::REMOVE => self.removed(path),
@@ -147,6 +149,12 @@ impl Distiller<'_> {
 
     fn is_made(&self, path: &[u8]) -> bool {
         covers(&self.made, path)
+    }
+
+    /// The name by which the tree made `path` or the compiler keeps it: a directory that is open goes by where links lead.
+    fn as_made(&self, path: Vec<u8>) -> Vec<u8> {
+        let named = self.alias.and_then(|alias| alias.name(&path));
+        named.filter(|named| self.is_internal(named)).unwrap_or(path)
     }
 
     fn read(&mut self, path: Vec<u8>, record: &Record<'_>) {
@@ -207,10 +215,10 @@ impl Distiller<'_> {
             return;
         }
         match errno {
-            ENOENT | ENOTDIR if own => {
+            ENOENT | ENOTDIR | ENAMETOOLONG if own => {
                 self.out.absent.insert(path);
             }
-            ENOENT | ENOTDIR => {
+            ENOENT | ENOTDIR | ENAMETOOLONG => {
                 self.out.absent_before.insert(path);
             }
             _ => {
@@ -272,10 +280,9 @@ impl Distiller<'_> {
         let given = self.env.get(name);
         // A value that the tree set itself follows from other inputs.
         let derived = found != given.is_some() || given.is_some_and(|value| trace::hash(value) != record.value);
-        if ours || derived {
-            return;
+        if !ours && !derived {
+            self.asked(name, if own { self.family.env_rule(name) } else { EnvRule::Exact });
         }
-        self.asked(name, if own { self.family.env_rule(name) } else { EnvRule::Exact });
     }
 
     fn asked(&mut self, name: &[u8], rule: EnvRule) {
@@ -377,9 +384,7 @@ impl Distiller<'_> {
         let contents = &self.out.contents;
         self.out.exists.retain(|path, _| !contents.contains_key(path));
         let appeared = self.out.absent.iter().find(|path| contents.contains_key(*path)).cloned();
-        if let Some(path) = appeared {
-            self.out.refusals.insert(Refusal::Changed(path));
-        }
+        self.out.refusals.extend(appeared.map(Refusal::Changed));
         self.out
     }
 }
@@ -387,12 +392,6 @@ impl Distiller<'_> {
 /// The linker and its like ask for the time, and it shows in nothing they make; what they load for the project may.
 fn is_tool_of(image: &Image, record: &Record<'_>) -> bool {
     is_tool(&image.program) && !is_rustc(&image.program) && image.module_at(record.caller).is_some()
-}
-
-/// Whether a record that names a path could not name it from the root.
-fn is_relative(record: &Record<'_>) -> bool {
-    let names_path = !matches!(record.kind, trace::GETENV | trace::EXIT | trace::EXEMPT | trace::CLOCK | trace::SOCKET);
-    names_path && record.a.first().is_some_and(|&first| first != b'/')
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ fn command() -> Command {
 
 fn distilled(middle: &[Record<'static>], env: &[&str]) -> Distilled {
     let env = Env::new(env.iter().map(|variable| variable.as_bytes().to_vec()).collect());
-    distill(&rustc(middle), &*command().family, &Invocation { env, pid: CLIENT, ..Invocation::default() })
+    distill(&rustc(middle), &*command().family, &Invocation { env, pid: CLIENT, ..Invocation::default() }, None)
 }
 
 fn by_macro(record: Record<'static>) -> Record<'static> {

@@ -48,6 +48,7 @@ pub struct Images {
     images: Vec<Image>,
     of_record: Vec<Option<usize>>,
     unobserved: Vec<Vec<u8>>,
+    away: Vec<Vec<u8>>,
     /// For each `exec` that did not happen, its error.
     failed: HashMap<usize, u32>,
     /// Records that start a zcache client.
@@ -77,6 +78,7 @@ impl Images {
         if !records.iter().any(|r| r.kind == trace::START && r.value == u64::from(client)) {
             images.unobserved.push(program.to_vec());
         }
+        images.away = records.iter().filter(|record| record.has(trace::AWAY)).map(|record| record.a.to_vec()).collect();
         images.failed = failed(records);
         images.clients = images.clients(records);
         images
@@ -126,6 +128,11 @@ impl Images {
         &self.unobserved
     }
 
+    /// Programs to which paths mean other files than to those before.
+    pub fn away(&self) -> impl Iterator<Item = &[u8]> {
+        self.away.iter().map(Vec::as_slice)
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Image> {
         self.images.iter().filter(|image| !image.exempt)
@@ -161,7 +168,7 @@ fn unobserved(records: &[Record<'_>]) -> Vec<Vec<u8>> {
                 begun.insert(record.pid);
                 running.insert(record.pid, record.a.to_vec());
             }
-            trace::EXEC | trace::SPAWN if record.has(trace::FOREIGN) => gaps.push(record.a.to_vec()),
+            trace::EXEC | trace::SPAWN if record.has(trace::FOREIGN | trace::AWAY) => gaps.push(record.a.to_vec()),
             trace::EXEC => {
                 awaited.insert(record.pid, record.a.to_vec());
                 before.extend(running.remove(&record.pid).map(|program| (record.pid, program)));

@@ -60,7 +60,7 @@ pub struct Invocation {
     pub argv: Vec<Vec<u8>>,
     /// The compiler's program, absolute.
     pub program: Vec<u8>,
-    /// Where it runs, absolute.
+    /// Where it runs, absolute; empty where that has no path.
     pub cwd: Vec<u8>,
     /// Its environment.
     pub env: Env,
@@ -82,7 +82,7 @@ pub struct Invocation {
 
 /// Why a request is not an invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an invocation needs a command no longer than any process's, and an absolute program and directory")]
+#[error("an invocation needs a command no longer than any process's, and absolute paths")]
 pub struct Malformed;
 
 impl TryFrom<v1::Invocation> for Invocation {
@@ -92,7 +92,11 @@ impl TryFrom<v1::Invocation> for Invocation {
         let absolute = |path: &[u8]| path.first() == Some(&b'/') && !path.contains(&0);
         let strings = wire.argv.iter().chain(&wire.environment).chain([&wire.program, &wire.cwd]);
         let length: usize = strings.map(|string| string.len() + size_of::<usize>()).sum();
-        if wire.argv.is_empty() || length > COMMAND_MAX || !absolute(&wire.program) || !absolute(&wire.cwd) {
+        if wire.argv.is_empty()
+            || length > COMMAND_MAX
+            || !absolute(&wire.program)
+            || !(wire.cwd.is_empty() || absolute(&wire.cwd))
+        {
             return Err(Malformed);
         }
         Ok(Self {

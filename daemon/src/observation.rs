@@ -34,6 +34,13 @@ impl Record<'_> {
     pub fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
+
+    /// Whether it names a path and could not name it from the root.
+    pub fn is_relative(&self) -> bool {
+        let names_path =
+            !matches!(self.kind, trace::GETENV | trace::EXIT | trace::EXEMPT | trace::CLOCK | trace::SOCKET);
+        names_path && self.a.first().is_some_and(|&first| first != b'/')
+    }
 }
 
 /// Why a trace tells nothing.

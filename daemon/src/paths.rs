@@ -63,6 +63,23 @@ pub fn without_parents(path: &[u8]) -> Vec<u8> {
     [b"/", names.join(&b'/').as_slice()].concat()
 }
 
+/// A directory that has two names: the one by which a command calls it, and the one without links.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// As the command calls it.
+    pub named: Vec<u8>,
+    /// Where that leads.
+    pub real: Vec<u8>,
+}
+
+impl Alias {
+    /// What lies below the directory, by the command's name; none for what does not.
+    pub fn name(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let rest = path.strip_prefix(self.real.as_slice()).filter(|rest| rest.first() == Some(&b'/'))?;
+        Some([&self.named, rest].concat())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

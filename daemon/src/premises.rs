@@ -154,7 +154,12 @@ pub fn is_taken(error: &io::Error) -> bool {
 fn tidy(dir: &Path) -> io::Result<()> {
     let meta = fs::metadata(dir)?;
     if meta.uid() == nix::unistd::getuid().as_raw() && meta.mode() & 0o077 != 0 {
-        fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+        // A file system without permissions refuses this, or only says that it is done.
+        let _ = fs::set_permissions(dir, Permissions::from_mode(0o700));
+        if fs::metadata(dir)?.mode() & 0o022 != 0 {
+            let why = "others can write there, and its file system keeps no permissions; set ZCACHE_DIR to another one";
+            return Err(io::Error::other(why));
+        }
     }
     for name in ["cas", "tmp", "index"] {
         set_strange_aside(dir, Path::new(name), FileType::is_dir)?;

@@ -1,8 +1,13 @@
 //! Process: what /proc tells of a process. Reads only; knows nothing of builds.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use nix::fcntl::OFlag;
 
 /// One process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +31,11 @@ impl Process {
         let mut line = [0; 2048];
         let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
         parse(pid, &String::from_utf8_lossy(&line[..length]))
+    }
+
+    /// One that cannot be seen from here: it lives in another namespace of processes.
+    pub fn unseen() -> Self {
+        Self { pid: 0, parent: 0, started: 0, name: "a process out of sight".to_owned(), state: '?' }
     }
 
     /// Whether it is still there, and the same.
@@ -54,14 +64,37 @@ pub fn ancestors(of: &Process) -> Vec<Process> {
     chain
 }
 
-/// The mount namespace of a process, to compare with another's.
-pub fn mount_namespace(pid: u32) -> Option<std::path::PathBuf> {
-    fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()
+/// Whether `/proc` shows processes by the numbers that this one knows them by. It may be another namespace's.
+pub fn are_shown() -> bool {
+    static SHOWN: OnceLock<bool> = OnceLock::new();
+    let own = || fs::read_link("/proc/self").is_ok_and(|link| link == Path::new(&std::process::id().to_string()));
+    *SHOWN.get_or_init(own)
 }
 
-/// The root directory of a process, likewise: a namespace's may not be a process's own.
-pub fn root(pid: u32) -> Option<(u64, u64)> {
-    fs::metadata(format!("/proc/{pid}/root")).map(|meta| (meta.dev(), meta.ino())).ok()
+/// Where a process's paths begin: a directory, and the mount by which it is reached. In the same mount namespace, too, a
+/// process may have the same directory with other things mounted below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Root {
+    mount: u64,
+    directory: (u64, u64),
+}
+
+/// The root of a process. Whoever shares it finds the same file by the same path.
+pub fn root(pid: u32) -> Option<Root> {
+    let open = File::options().read(true).custom_flags(OFlag::O_PATH.bits()).open(format!("/proc/{pid}/root")).ok()?;
+    let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", open.as_raw_fd())).ok()?;
+    let mount = about.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()?;
+    Some(Root { mount, directory: identity(&open.metadata().ok()?) })
+}
+
+/// Whether a process's current directory is the one at `path`: not one that was removed, nor one below a later mount.
+pub fn is_in(pid: u32, path: &Path) -> bool {
+    let cwd = fs::metadata(format!("/proc/{pid}/cwd")).ok();
+    cwd.is_some_and(|cwd| fs::metadata(path).is_ok_and(|there| identity(&there) == identity(&cwd)))
+}
+
+fn identity(meta: &Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
 }
 
 /// `pid (name) state parent … started …`, where the name may hold anything.

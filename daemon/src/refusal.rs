@@ -9,6 +9,8 @@ pub enum Refusal {
     Failed,
     /// The client says why.
     Client(String),
+    /// A program in the tree had another root or mount namespace: its paths are not ours.
+    OtherNamespace(Vec<u8>),
     /// A program in the tree could not be watched, or not to its end.
     Unobserved(Vec<u8>),
     /// The trace tells nothing.
@@ -53,6 +55,7 @@ impl Refusal {
         match self {
             Self::Failed => "compile_failed",
             Self::Client(_) => "client",
+            Self::OtherNamespace(_) => "other_namespace",
             Self::Unobserved(_) => "unobserved_program",
             Self::Trace(_) => "trace_incomplete",
             Self::Clock => "read_clock",
@@ -79,7 +82,8 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())?;
         match self {
-            Self::Unobserved(path)
+            Self::OtherNamespace(path)
+            | Self::Unobserved(path)
             | Self::TimeMacro(path)
             | Self::Undeclarable(path)
             | Self::KernelFile(path)

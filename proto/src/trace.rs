@@ -56,7 +56,7 @@ pub const READLINK: u16 = 7;
 /// The environment was asked. `a`: name; flag [`FOUND`]; `value`: [`hash`] of the answer.
 pub const GETENV: u16 = 8;
 /// This process is about to become another program. `a`: file, empty where the search found none; `b`: the name, where
-/// it was searched in PATH; flag [`FOREIGN`].
+/// it was searched in PATH; flags [`FOREIGN`] [`AWAY`].
 pub const EXEC: u16 = 9;
 /// The preceding [`EXEC`] of this pid did not happen.
 pub const EXEC_FAILED: u16 = 10;
@@ -99,6 +99,9 @@ pub const NOFOLLOW: u16 = 32;
 pub const FOUND: u16 = 64;
 /// [`EXEC`], [`SPAWN`]: a program the observer cannot enter (another architecture or word size).
 pub const FOREIGN: u16 = 128;
+/// [`EXEC`], [`SPAWN`]: a program whose paths lead to other files than those before (another root or mount namespace).
+/// The observer does not enter it.
+pub const AWAY: u16 = 256;
 
 /// [`CLOCK`]: by `time`, as compilers do for a date, rather than by one of the finer clocks, as they do for a random seed.
 pub const TIME: u64 = 1;

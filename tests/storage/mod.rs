@@ -26,8 +26,12 @@ pub struct Bench {
 impl Bench {
     /// Two objects, one of 3 MB, and a library.
     pub fn new() -> Self {
+        Self::apart(World::new())
+    }
+
+    /// The same in a world whose directories are something of their own.
+    pub fn apart(world: World) -> Self {
         let big = "const char big[3 << 20] = {1}; int answer(void) { return 42; }\n";
-        let world = World::new();
         Self::of(world, &[("big.c", big), ("small.c", "int x = 7;\n"), ("lib.rs", "pub fn f() -> u8 { 3 }\n")])
     }
 
@@ -68,8 +72,9 @@ impl Bench {
 
     /// The build's effect, from nothing.
     pub fn build(&self, cached: bool) -> Effect {
+        // A mount stays, and what is in it goes.
         self.world.remove("w/out");
-        fs::create_dir(self.world.path("w/out")).expect("a directory");
+        fs::create_dir_all(self.world.path("w/out")).expect("a directory");
         effect(&mut self.command(cached), &self.world.path("w/out"))
     }
 

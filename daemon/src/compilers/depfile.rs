@@ -39,7 +39,7 @@ fn names(list: &[u8]) -> Vec<Vec<u8>> {
     let mut bytes = list.iter().copied().peekable();
     while let Some(byte) = bytes.next() {
         match (byte, bytes.peek()) {
-            (b'\\', Some(b' ' | b'#')) => name.extend(bytes.next()),
+            (b'\\', Some(b' ' | b'\t' | b'#')) => name.extend(bytes.next()),
             (b'$', Some(b'$')) => name.extend(bytes.next()),
             _ if byte.is_ascii_whitespace() => names.extend((!name.is_empty()).then(|| std::mem::take(&mut name))),
             _ => name.push(byte),
@@ -55,9 +55,9 @@ mod tests {
 
     #[test]
     fn names_come_out_as_files() {
-        let text = b"a\\ b.o x:y.o: src/a\\ b.c \\\n  inc/$$x.h \\\r\n c:d.h\n\ninc/$$x.h:\n\nq: \\#h\n";
+        let text = b"a\\ b.o x:y.o: src/a\\ b.c \\\n  inc/$$x.h \\\r\n c:d.h\n\ninc/$$x.h:\n\nq: \\#h\\\ti\n";
         let names = prerequisites(text);
-        assert_eq!(names, [&b"src/a b.c"[..], b"inc/$x.h", b"c:d.h", b"#h"]);
+        assert_eq!(names, [&b"src/a b.c"[..], b"inc/$x.h", b"c:d.h", b"#h\ti"]);
         assert!(prerequisites(b"").is_empty() && prerequisites(b"\\\n:").is_empty());
     }
 }

@@ -38,8 +38,10 @@ pub enum Bypass {
     Modules,
     /// Another cache or distributor stands before the compiler.
     OtherWrapper,
-    /// The client lives in another mount namespace, so its paths are not the daemon's.
+    /// The client lives in another mount namespace or root, so its paths are not the daemon's, or where it cannot be seen.
     OtherNamespace,
+    /// Its directory has no path: it was removed, or something is mounted over it.
+    DirectoryGone,
 }
 
 impl fmt::Display for Bypass {
@@ -98,6 +100,10 @@ pub trait Family: fmt::Debug + Send + Sync {
     fn declared_inputs(&self, path: &[u8], text: &[u8]) -> Vec<Vec<u8>>;
     /// Whether an output may hold the checkout's path where a search of its bytes cannot see it.
     fn hides_paths(&self) -> bool;
+    /// The directory in which it makes and removes temporary files beside its outputs.
+    fn out_dir(&self) -> Option<&[u8]> {
+        None
+    }
     /// Source files that the command names, absolute.
     fn sources(&self) -> Vec<Vec<u8>> {
         Vec::new()

@@ -170,6 +170,10 @@ impl Family for Rustc {
         in_sysroot || self.dependency_dirs.iter().any(|dir| dir == trimmed) || self.out_dir.as_deref() == Some(trimmed)
     }
 
+    fn out_dir(&self) -> Option<&[u8]> {
+        self.out_dir.as_deref().or(self.output.as_deref().map(parent))
+    }
+
     fn env_rule(&self, name: &[u8]) -> EnvRule {
         match name {
             // The jobserver, where temporary files go, and PATH, whose effect is seen as resolved programs.

@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
         && let Ok(records) = records(&outcome.trace)
     {
         let invocation = invocation(data.len() as u8);
-        distill(&records, &*command(&invocation).family, &invocation);
+        distill(&records, &*command(&invocation).family, &invocation, None);
     }
     // What the client takes from a daemon, and the daemon from its index.
     let _ = v1::LookupEvent::decode(data);

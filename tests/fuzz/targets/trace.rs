@@ -35,14 +35,14 @@ fuzz_target!(|data: &[u8]| {
     let command = command(&invocation);
     // As it comes from the socket.
     if let Ok(records) = records(data) {
-        distill(&records, &*command.family, &invocation);
+        distill(&records, &*command.family, &invocation, None);
     }
     // And well formed, so that more than the first check is reached.
     let list: Vec<Record<'_>> = data.chunks_exact(8).map(|bytes| written(bytes)).collect();
     let sent = encoded(&list);
     let back = records(&sent).expect("what is well formed is read");
     assert_eq!(back, list);
-    let seen = distill(&back, &*command.family, &invocation);
+    let seen = distill(&back, &*command.family, &invocation, None);
     let mut outer = seen.clone();
     outer.fold(seen.clone());
     holds(&seen);
