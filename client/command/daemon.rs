@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
+use zcache_client::pulse::is_stopped;
 use zcache_client::session::{Session, SessionError};
 use zcache_client::start::{By, connect_or_start};
-use zcache_client::trouble::{Trouble, is_stopped};
+use zcache_client::trouble::Trouble;
 use zcache_daemon::config::Config;
 use zcache_daemon::process::Process;
 use zcache_daemon::server::variable;

@@ -12,6 +12,7 @@ pub mod materialize;
 pub mod observe;
 pub mod output;
 pub mod parent;
+pub mod pulse;
 pub mod session;
 pub mod shim;
 pub mod start;

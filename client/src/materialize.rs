@@ -16,6 +16,8 @@ use nix::unistd::linkat;
 use zcache_proto::v1::output::Content;
 use zcache_proto::v1::{Hit, Output};
 
+use crate::limits::longest_file;
+
 /// Puts every output of `hit` in place, or none: a compiler that runs instead needs the room, and may fail as well.
 pub fn materialize(hit: &Hit) -> io::Result<()> {
     let time = UNIX_EPOCH + Duration::from_nanos(hit.mtime_ns.unsigned_abs());
@@ -23,6 +25,8 @@ pub fn materialize(hit: &Hit) -> io::Result<()> {
     let files: HashSet<&Path> = files.map(|output| path(&output.path)).collect();
     hit.outputs.iter().try_for_each(|output| is_sound(output, &files))?;
     hit.outputs.iter().try_for_each(is_free)?;
+    let longest = longest_file();
+    hit.outputs.iter().try_for_each(|output| is_allowed(output, longest))?;
     for (placed, output) in hit.outputs.iter().enumerate() {
         if let Err(error) = place(output, time) {
             hit.outputs[..=placed].iter().for_each(withdraw);
@@ -72,6 +76,15 @@ fn is_free(output: &Output) -> io::Result<()> {
         (_, Ok(kind)) => kind.is_file(),
     };
     if free { Ok(()) } else { Err(io::Error::other(format!("{} is no plain file", at.display()))) }
+}
+
+/// Beyond the limit on the length of files the kernel ends who writes: the compiler has to be that.
+fn is_allowed(output: &Output, longest: u64) -> io::Result<()> {
+    let length = match &output.content {
+        Some(Content::Inline(bytes)) => bytes.len() as u64,
+        _ => output.size,
+    };
+    if length <= longest { Ok(()) } else { Err(io::Error::other("files may not be that long (ulimit -f)")) }
 }
 
 fn place(output: &Output, time: SystemTime) -> io::Result<()> {

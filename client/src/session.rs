@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
@@ -24,13 +24,16 @@ use zcache_proto::v1::cache_client::CacheClient;
 use zcache_proto::v1::lookup_event::Event;
 use zcache_proto::{MESSAGE_LIMIT, v1};
 
-use crate::trouble::{Trouble, is_stopped};
+use crate::pulse::{Doing, Pulse};
+use crate::trouble::Trouble;
 
-/// When a silent daemon is looked at for the first time.
-const LOOK: Duration = Duration::from_millis(250);
-/// How long a daemon that runs may be silent during a look-up. It promises a sign every 200 ms.
-const SILENCE: Duration = Duration::from_millis(900);
-/// How long a daemon that runs may take over a commit: the outputs may have to be copied.
+/// How often a silent daemon is looked at.
+const LOOK: Duration = Duration::from_millis(225);
+/// How long a daemon may be silent and idle during a look-up, after the first look. It promises a sign every 500 ms.
+const SILENCE: Duration = Duration::from_millis(675);
+/// How long it may be silent because it works, or waits for a processor: a thousand others may be before us.
+const BUSY: Duration = Duration::from_secs(20);
+/// How long a daemon may be idle over a commit: the outputs may have to be copied, by another of its threads.
 const COMMIT: Duration = Duration::from_secs(20);
 
 /// Why the daemon is of no use now.
@@ -137,23 +140,32 @@ impl Session {
     }
 }
 
-/// Runs one step. A daemon that is seen to be stopped is given up at once, one that runs after `patience`.
+/// Runs one step. A daemon that is seen to be stopped is given up at once, one that idles after `patience`. That counts
+/// looks and not the clock: who looks may be the one that got no processor.
 fn within<T>(
     runtime: &Runtime,
     daemon: u32,
     patience: Duration,
     step: impl Future<Output = Result<T, tonic::Status>>,
 ) -> Result<T, SessionError> {
+    let look = LOOK.min(patience);
     runtime.block_on(async {
         tokio::pin!(step);
-        let until = tokio::time::Instant::now() + patience;
+        let until = Instant::now() + BUSY.max(patience);
+        let (mut pulse, mut idle) = (Pulse::of(daemon), Duration::ZERO);
         loop {
-            match tokio::time::timeout(LOOK.min(patience), &mut step).await {
+            match tokio::time::timeout(look, &mut step).await {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(status)) => return Err(SessionError::Lost(status.message().to_owned())),
-                Err(_) if is_stopped(daemon) => return Err(SessionError::Trouble(Trouble::Stopped(daemon))),
-                Err(_) if tokio::time::Instant::now() >= until => return Err(SessionError::Trouble(Trouble::Silent)),
                 Err(_) => {}
+            }
+            match pulse.feel() {
+                Doing::Stopped => return Err(SessionError::Trouble(Trouble::Stopped(daemon))),
+                Doing::Works => idle = Duration::ZERO,
+                Doing::Idles => idle += look,
+            }
+            if idle >= patience || Instant::now() >= until {
+                return Err(SessionError::Trouble(Trouble::Silent));
             }
         }
     })

@@ -10,6 +10,9 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use zcache_proto::endpoint::Endpoint;
 
+use crate::limits::longest_file;
+use crate::pulse::is_stopped;
+
 /// How long a note counts about which nothing can be checked.
 const HOLDS: Duration = Duration::from_secs(60);
 
@@ -35,6 +38,10 @@ impl Trouble {
             Self::Silent => "silent\n".to_owned(),
             Self::Unstartable => "unstartable\n".to_owned(),
         };
+        if longest_file() < NOTE_MAX {
+            // The kernel would end this process.
+            return;
+        }
         let _ = fs::write(endpoint.trouble(), text);
     }
 
@@ -43,8 +50,10 @@ impl Trouble {
         let text = note_at(&endpoint.trouble())?;
         let trouble = match text.trim().split_once(' ') {
             Some(("stopped", pid)) => Self::Stopped(pid.parse().ok()?),
-            _ if text.trim() == "silent" => Self::Silent,
-            _ => Self::Unstartable,
+            _ if text == "silent\n" => Self::Silent,
+            _ if text == "unstartable\n" => Self::Unstartable,
+            // It is just being written.
+            _ => return None,
         };
         let counts = match trouble {
             Self::Stopped(pid) => is_stopped(pid),
@@ -71,13 +80,6 @@ fn note_at(path: &Path) -> Option<String> {
     let ours = meta.is_file() && meta.uid() == nix::unistd::getuid().as_raw();
     let mut text = String::new();
     (ours && file.take(NOTE_MAX).read_to_string(&mut text).is_ok()).then_some(text)
-}
-
-/// Whether a process exists that does not run: stopped, or dead and not collected.
-pub fn is_stopped(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    matches!(state, Some('T' | 't' | 'Z'))
 }
 
 fn is_young(path: &Path) -> bool {

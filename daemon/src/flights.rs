@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use zcache_proto::Digest;
@@ -11,17 +11,38 @@ use zcache_proto::Digest;
 use crate::inputs::lock;
 use crate::process::Process;
 
-/// How often a waiter looks whether the leader still moves.
+/// How often is looked whether a leader still moves, by one of all who wait for it.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// All compiles under way.
 #[derive(Debug, Default, Clone)]
 pub struct Flights(Arc<Mutex<HashMap<Digest, Flight>>>);
 
-#[derive(Debug)]
+/// A compile that is under way.
+#[derive(Debug, Clone)]
 struct Flight {
-    leader: Process,
+    leader: Arc<Leader>,
     done: watch::Receiver<()>,
+}
+
+/// Whose compile it is.
+#[derive(Debug)]
+struct Leader {
+    process: Process,
+    /// When somebody looked last, and whether it was stopped then.
+    seen: Mutex<(Instant, bool)>,
+}
+
+impl Leader {
+    fn is_stopped(&self) -> bool {
+        let mut seen = lock(&self.seen);
+        if seen.0.elapsed() >= LOOK / 2 {
+            let now = Process::get(self.process.pid);
+            let same = now.filter(|now| now.started == self.process.started);
+            *seen = (Instant::now(), same.is_some_and(|now| matches!(now.state, 'T' | 't')));
+        }
+        seen.1
+    }
 }
 
 /// A compile that others may wait for, until this is dropped.
@@ -51,23 +72,19 @@ pub enum Turn {
 
 /// Another's compile.
 #[derive(Debug)]
-pub struct Waiting {
-    leader: Process,
-    done: watch::Receiver<()>,
-}
+pub struct Waiting(Flight);
 
 impl Flights {
     /// The turn of `client`. `may_wait` is false for a nested invocation.
     pub fn enter(&self, action: Digest, client: &Process, may_wait: bool) -> Turn {
         let mut flights = lock(&self.0);
         match flights.get(&action) {
-            Some(flight) if may_wait => {
-                Turn::Wait(Waiting { leader: flight.leader.clone(), done: flight.done.clone() })
-            }
+            Some(flight) if may_wait => Turn::Wait(Waiting(flight.clone())),
             Some(_) => Turn::Alone,
             None => {
                 let (sender, done) = watch::channel(());
-                flights.insert(action, Flight { leader: client.clone(), done });
+                let leader = Leader { process: client.clone(), seen: Mutex::new((Instant::now(), false)) };
+                flights.insert(action, Flight { leader: Arc::new(leader), done });
                 Turn::Lead(Lead { flights: self.clone(), action, _done: sender })
             }
         }
@@ -80,12 +97,10 @@ impl Waiting {
     pub async fn over(mut self) -> bool {
         loop {
             tokio::select! {
-                _ = self.done.changed() => return true,
+                _ = self.0.done.changed() => return true,
                 () = tokio::time::sleep(LOOK) => {}
             }
-            let stopped = Process::get(self.leader.pid)
-                .is_some_and(|now| now.started == self.leader.started && matches!(now.state, 'T' | 't'));
-            if stopped {
+            if self.0.leader.is_stopped() {
                 return false;
             }
         }

@@ -19,8 +19,9 @@ use crate::process::Process;
 use crate::status;
 use crate::store::Store;
 
-/// Longest silence on a Lookup stream; half of what `zcache.proto` promises.
-const HEARTBEAT: Duration = Duration::from_millis(100);
+/// Longest silence on a Lookup stream; half of what `zcache.proto` promises. A thousand may wait at a time, and each sign
+/// of life costs a change of processes.
+const HEARTBEAT: Duration = Duration::from_millis(250);
 
 /// The service.
 #[derive(Debug, Clone)]
