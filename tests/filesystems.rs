@@ -47,6 +47,8 @@ fn stores_and_outputs_apart() {
         let mut bench = Bench::apart(world);
         bench.store = bench.world.path(store);
         serves(&bench, what);
+        // Before the world goes, which they are in.
+        drop(mounted);
     }
 }
 
