@@ -322,3 +322,33 @@ fn a_hundred_compilers_inside_each_other() {
         );
     }
 }
+
+/// A directory that may not be looked into hides what is there: that is an error, and no absence.
+#[test]
+#[ignore = "needs root, to give up its rights"]
+fn what_may_not_be_looked_into_is_not_absent() {
+    let weak = ("a weak root", "exec setpriv --bounding-set=-dac_override,-dac_read_search \"$@\"");
+    for inside in ["inc", "inc/deeper"] {
+        let world = world();
+        // Nothing is found there, and much is looked for.
+        fs::rename(world.path("p/inc/v.h"), world.path("p/v.h")).unwrap();
+        fs::create_dir(world.path("p/inc/deeper")).unwrap();
+        let compile = |client: Option<&str>| {
+            world.remove("p/out/x.o");
+            let line = format!("gcc -I{inside} -c x.c -o out/x.o");
+            let command: Vec<&str> = client.into_iter().chain(line.split(' ')).collect();
+            effect(&mut by(&world, weak, &command), &world.path("p/out"))
+        };
+        run(&mut by(&world, weak, &[ZCACHE, "start"]));
+        settle(&|| ());
+        assert_eq!((compile(Some(CLIENT)).code, world.total("stored")), (Some(0), 1), "{}", world.log());
+        assert_eq!((compile(Some(CLIENT)).code, world.total("hits")), (Some(0), 1), "{}", world.log());
+        let mode = |mode| fs::set_permissions(world.path("p/inc"), fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o000);
+        let bare = compile(None);
+        assert_same(&bare, &compile(Some(CLIENT)), inside);
+        assert!(inside != "inc" || bare.code == Some(1), "{}", bare.stderr);
+        mode(0o755);
+        assert_eq!((compile(Some(CLIENT)).code, world.total("hits")), (Some(0), 2), "{}", world.log());
+    }
+}

@@ -79,7 +79,8 @@ impl Directories {
 #[derive(Debug)]
 pub struct View<'a> {
     directories: &'a Directories,
-    states: HashMap<Vec<u8>, Option<State>>,
+    /// Where there is none: whether that is certain.
+    states: HashMap<Vec<u8>, Result<State, bool>>,
     resolved: HashMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
@@ -98,19 +99,22 @@ impl<'a> View<'a> {
     /// Whether nothing has this name, not even a link.
     pub fn is_absent(&mut self, at: &[u8]) -> bool {
         let (directory, name) = (parent(at), file_name(at));
-        let looked = || fs::symlink_metadata(path(at)).err().map(|error| error.kind());
+        let looked = || fs::symlink_metadata(path(at)).err();
         if matches!(name, b"" | b"." | b"..") {
-            return looked().is_some();
+            return looked().as_ref().is_some_and(tells_absence);
         }
-        let Some(State { stamp, is_local }) = self.state(directory) else { return true };
+        let State { stamp, is_local } = match self.state(directory) {
+            Ok(state) => state,
+            Err(is_certain) => return is_certain,
+        };
         if is_local && let Some(known) = self.directories.get(&stamp, name) {
             return known == Name::Absent;
         }
         let missing = looked();
-        if is_local && missing == Some(io::ErrorKind::NotFound) {
+        if is_local && missing.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) {
             self.directories.keep(&stamp, name, Name::Absent);
         }
-        missing.is_some()
+        missing.as_ref().is_some_and(tells_absence)
     }
 
     /// The path without links, `.` and `..`; none where it leads nowhere.
@@ -156,7 +160,7 @@ impl<'a> View<'a> {
     /// What a name in a directory without links is.
     fn entry(&mut self, directory: &[u8], name: &[u8]) -> Option<Entry> {
         let at = [directory.strip_suffix(b"/").unwrap_or(directory), b"/", name].concat();
-        let state = self.state(directory)?;
+        let state = self.state(directory).ok()?;
         if state.is_local && self.directories.get(&state.stamp, name) == Some(Name::Plain) {
             return Some(Entry::Plain(at));
         }
@@ -172,18 +176,26 @@ impl<'a> View<'a> {
         }
     }
 
-    fn state(&mut self, directory: &[u8]) -> Option<State> {
+    fn state(&mut self, directory: &[u8]) -> Result<State, bool> {
         if let Some(state) = self.states.get(directory) {
             return *state;
         }
-        let meta = fs::metadata(path(directory)).ok().filter(fs::Metadata::is_dir);
-        let state = meta.map(|meta| {
-            let stamp = Stamp::of(&meta);
-            State { stamp, is_local: self.directories.is_local(directory, stamp.dev) }
-        });
+        let state = match fs::metadata(path(directory)) {
+            Ok(meta) if meta.is_dir() => {
+                let stamp = Stamp::of(&meta);
+                Ok(State { stamp, is_local: self.directories.is_local(directory, stamp.dev) })
+            }
+            Ok(_) => Err(true),
+            Err(error) => Err(tells_absence(&error)),
+        };
         self.states.insert(directory.to_vec(), state);
         state
     }
+}
+
+/// Whether a look-up that failed so says that nothing is there, rather than that it cannot be seen.
+pub fn tells_absence(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG))
 }
 
 /// A step on the way to a file.

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use zcache_proto::Digest;
 
-use crate::directories::{Directories, View};
+use crate::directories::{Directories, View, tells_absence};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::invocation::Invocation;
 use crate::manifest::{Attributes, Facts, Kind, Terminal};
@@ -57,7 +57,8 @@ impl Facts for Disk<'_> {
     }
 
     fn is_absent(&mut self, at: &[u8]) -> bool {
-        self.names.is_absent(at) || self.kind(at).is_none()
+        // A link that leads nowhere is as good as nothing.
+        self.names.is_absent(at) || fs::metadata(path(at)).is_err_and(|error| tells_absence(&error))
     }
 
     fn listing(&mut self, at: &[u8]) -> Option<Digest> {
