@@ -2,6 +2,7 @@
 //! is decided here; a nested invocation never waits, so no circle of waiting can close.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,13 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// All compiles under way.
 #[derive(Debug, Default, Clone)]
-pub struct Flights(Arc<Mutex<HashMap<Digest, Flight>>>);
+pub struct Flights(Arc<Air>);
+
+#[derive(Debug, Default)]
+struct Air {
+    flights: Mutex<HashMap<Digest, Flight>>,
+    landed: AtomicU64,
+}
 
 /// A compile that is under way.
 #[derive(Debug, Clone)]
@@ -55,7 +62,9 @@ pub struct Lead {
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        lock(&self.flights.0).remove(&self.action);
+        let Flights(air) = &self.flights;
+        air.landed.fetch_add(1, Ordering::Relaxed);
+        lock(&air.flights).remove(&self.action);
     }
 }
 
@@ -75,9 +84,14 @@ pub enum Turn {
 pub struct Waiting(Flight);
 
 impl Flights {
+    /// How many have ended. Where that has changed since somebody looked in vain, another's result may have come.
+    pub fn landed(&self) -> u64 {
+        self.0.landed.load(Ordering::Relaxed)
+    }
+
     /// The turn of `client`. `may_wait` is false for a nested invocation.
     pub fn enter(&self, action: Digest, client: &Process, may_wait: bool) -> Turn {
-        let mut flights = lock(&self.0);
+        let mut flights = lock(&self.0.flights);
         match flights.get(&action) {
             Some(flight) if may_wait => Turn::Wait(Waiting(flight.clone())),
             Some(_) => Turn::Alone,
@@ -122,7 +136,9 @@ mod tests {
         let waiting = tokio::spawn(waiting.over());
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
+        let before = flights.landed();
         drop(lead);
+        assert_eq!(flights.landed(), before + 1);
         assert!(waiting.await.unwrap());
         assert!(matches!(flights.enter(action, &this, true), Turn::Lead(_)));
     }

@@ -70,19 +70,20 @@ async fn serve(cache: Arc<Cache>, invocation: Invocation, pid: Option<u32>, even
         let cache = Arc::clone(&cache);
         let ask = move || {
             let asked = Arc::new(cache.ask(invocation, pid)?);
-            let first = first_look(&cache, &asked);
-            std::io::Result::Ok((asked, first))
+            let landed = cache.flights.landed();
+            let first = look(&cache, &asked);
+            std::io::Result::Ok((asked, first, landed))
         };
         alive(spawn_blocking(ask), &events).await
     };
-    let Some(Ok(Ok((asked, first)))) = asked else {
+    let Some(Ok(Ok((asked, first, landed)))) = asked else {
         let _ = events.send(Err(Status::aborted("the client is gone or asked for nothing"))).await;
         return;
     };
     let lease = Lease { cache: Arc::clone(&cache), id: asked.place.id };
     let answer = match first {
         Ok(answer) => Some(answer),
-        Err(reason) => alive(decide(Arc::clone(&cache), asked, reason), &events).await,
+        Err(reason) => alive(decide(Arc::clone(&cache), asked, reason, landed), &events).await,
     };
     if let Some(answer) = answer
         && events.send(event(answer)).await.is_ok()
@@ -105,34 +106,42 @@ async fn alive<T>(future: impl Future<Output = T>, events: &Events) -> Option<T>
 }
 
 /// A hit, a bypass, or the reason for a miss.
-fn first_look(cache: &Cache, asked: &Arc<Asked>) -> Result<Event, &'static str> {
+fn look(cache: &Cache, asked: &Arc<Asked>) -> Result<Event, &'static str> {
     match &asked.command {
         Err(reason) => Ok(Event::Bypass(cache.bypass(asked, *reason))),
         Ok(command) => cache.find(asked, command).map(Event::Hit),
     }
 }
 
-/// Waits for others that compile the same, or gives the client its turn.
-async fn decide(cache: Arc<Cache>, asked: Arc<Asked>, mut reason: &'static str) -> Event {
+/// Waits for others that compile the same, or gives the client its turn. `landed`: how many flights had when it was
+/// looked for a result in vain.
+async fn decide(cache: Arc<Cache>, asked: Arc<Asked>, mut reason: &'static str, mut landed: u64) -> Event {
     loop {
         let Ok(command) = &asked.command else { unreachable!("only commands miss") };
         let lead = match cache.turn(&asked, command) {
-            Turn::Lead(lead) => Some(lead),
-            Turn::Alone => None,
-            Turn::Wait(other) => {
-                if !other.over().await {
-                    return Event::Miss(cache.miss(&asked, None, reason));
-                }
-                let (cache, asked) = (Arc::clone(&cache), Arc::clone(&asked));
-                match spawn_blocking(move || first_look(&cache, &asked)).await {
-                    Ok(Ok(event)) => return event,
-                    Ok(Err(still)) => reason = still,
-                    Err(_) => {}
-                }
-                continue;
+            Turn::Alone => return Event::Miss(cache.miss(&asked, None, reason)),
+            Turn::Wait(other) => match other.over().await {
+                true => None,
+                false => return Event::Miss(cache.miss(&asked, None, reason)),
+            },
+            Turn::Lead(lead) if cache.flights.landed() == landed => {
+                return Event::Miss(cache.miss(&asked, Some(lead), reason));
             }
+            Turn::Lead(lead) => Some(lead),
         };
-        return Event::Miss(cache.miss(&asked, lead, reason));
+        landed = cache.flights.landed();
+        let again = {
+            let (cache, asked) = (Arc::clone(&cache), Arc::clone(&asked));
+            spawn_blocking(move || look(&cache, &asked)).await
+        };
+        match again {
+            Ok(Ok(event)) => return event,
+            Ok(Err(still)) => reason = still,
+            Err(_) => {}
+        }
+        if lead.is_some() {
+            return Event::Miss(cache.miss(&asked, lead, reason));
+        }
     }
 }
 
