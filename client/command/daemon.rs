@@ -142,9 +142,10 @@ pub fn explain(trouble: Trouble, endpoint: &Endpoint) -> String {
     }
 }
 
-/// The last line that a daemon wrote to its log: why it left.
+/// The last line that a daemon wrote to its log, where it says why it left: one that was started, stopped or killed says
+/// no more than that.
 fn last_words(log: &Path) -> Option<String> {
     let text = String::from_utf8_lossy(&fs::read(log).ok()?).into_owned();
-    let line = text.lines().rfind(|line| !line.trim().is_empty())?;
+    let line = text.lines().rfind(|line| !line.trim().is_empty()).filter(|line| !line.contains(" INFO "))?;
     Some(line.strip_prefix("zcached: ").unwrap_or(line).to_owned())
 }

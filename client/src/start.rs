@@ -20,6 +20,8 @@ use crate::trouble::Trouble;
 
 /// How long a build's first compile may wait for a daemon to come up.
 const PATIENCE: Duration = Duration::from_millis(900);
+/// How long a person may wait for it.
+const LONG_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a daemon is started that ends before it serves.
 const TRIES: u32 = 3;
 /// A log longer than this is begun anew, bytes.
@@ -55,7 +57,7 @@ pub fn connect_or_start(endpoint: &Endpoint, by: By) -> Result<Session, SessionE
         Err(SessionError::Absent) => {}
         answer => return answer,
     }
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + if by == By::Person { LONG_PATIENCE } else { PATIENCE };
     let lost = |error: io::Error| SessionError::Lost(error.to_string());
     check_place(endpoint)?;
     let made = DirBuilder::new().recursive(true).mode(0o700).create(endpoint.dir());
