@@ -195,7 +195,7 @@ impl Index {
     pub fn blobs_after(&self, from: &Digest, count: usize) -> Vec<(Digest, BlobRecord)> {
         use std::ops::Bound::{Excluded, Unbounded};
         let rest = self.blobs.range::<&[u8], _>((Excluded(from.0.as_slice()), Unbounded));
-        rest.flatten().filter_map(record).take(count).collect()
+        readable(rest).filter_map(record).take(count).collect()
     }
 
     /// Number of blobs.
@@ -277,7 +277,12 @@ fn size_of(record: Option<sled::IVec>) -> u64 {
 }
 
 fn records<T: DeserializeOwned>(tree: &sled::Tree) -> impl Iterator<Item = (Digest, T)> + use<T> {
-    tree.iter().flatten().filter_map(record)
+    readable(tree.iter()).filter_map(record)
+}
+
+/// What can be read, in order. After a failure sled answers with the same one for ever.
+fn readable(entries: sled::Iter) -> impl Iterator<Item = (sled::IVec, sled::IVec)> {
+    entries.map_while(Result::ok)
 }
 
 fn record<T: DeserializeOwned>((key, value): (sled::IVec, sled::IVec)) -> Option<(Digest, T)> {
