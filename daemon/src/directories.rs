@@ -36,6 +36,8 @@ enum Name {
     Plain,
 }
 
+type Names = HashMap<Vec<u8>, Name>;
+
 /// What is known of names, by the state of their directory.
 #[derive(Debug, Default)]
 pub struct Directories {
@@ -46,7 +48,7 @@ pub struct Directories {
 #[derive(Debug, Default)]
 struct Known {
     /// By device and inode of the directory: its last state, and what names were found to be in that.
-    names: HashMap<(u64, u64), (Stamp, HashMap<Vec<u8>, Name>)>,
+    names: HashMap<(u64, u64), (Stamp, Names)>,
     count: usize,
 }
 
