@@ -37,6 +37,8 @@ enum Name {
     Plain,
 }
 
+type Names = HashMap<Vec<u8>, Name>;
+
 /// What is known of names, by the state of their directory.
 #[derive(Debug, Default)]
 pub struct Directories {
@@ -46,13 +48,16 @@ pub struct Directories {
 
 #[derive(Debug, Default)]
 struct Known {
-    names: HashMap<Stamp, HashMap<Vec<u8>, Name>>,
+    /// By device and inode of the directory: its last state, and what names were found to be in that.
+    names: HashMap<(u64, u64), (Stamp, Names)>,
     count: usize,
 }
 
 impl Directories {
     fn get(&self, directory: &Stamp, name: &[u8]) -> Option<Name> {
-        lock(&self.known).names.get(directory)?.get(name).copied()
+        let known = lock(&self.known);
+        let (state, names) = known.names.get(&(directory.dev, directory.ino))?;
+        (state == directory).then(|| names.get(name).copied())?
     }
 
     /// Keeps what a name was found to be after the directory's state was taken.
@@ -64,8 +69,15 @@ impl Directories {
         if known.count >= NAMES_MAX {
             *known = Known::default();
         }
-        known.count += 1;
-        known.names.entry(*directory).or_default().insert(name.to_vec(), what);
+        let Known { names, count } = &mut *known;
+        let (state, found) =
+            names.entry((directory.dev, directory.ino)).or_insert_with(|| (*directory, HashMap::new()));
+        if state != directory {
+            // It has moved on: a build's own directory does with every compile.
+            *count -= found.len();
+            (*state, *found) = (*directory, HashMap::new());
+        }
+        *count += usize::from(found.insert(name.to_vec(), what).is_none());
     }
 
     fn is_local(&self, directory: &[u8], device: u64) -> bool {
@@ -259,6 +271,20 @@ mod tests {
         assert_eq!(lock(&directories.known).count, 1);
         assert!(View::new(&directories).is_absent(bytes(&dir.path().join("x"))));
         assert_eq!(lock(&directories.known).count, 1);
+    }
+
+    #[test]
+    fn of_a_directory_that_moves_on_only_the_last_state_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let directories = Directories::default();
+        for name in ["a", "b", "c"] {
+            fs::write(dir.path().join(name), "").unwrap();
+            std::thread::sleep(Duration::from_millis(60));
+            assert!(View::new(&directories).is_absent(bytes(&dir.path().join("x"))));
+            assert!(View::new(&directories).is_absent(bytes(&dir.path().join("y"))));
+            let known = lock(&directories.known);
+            assert_eq!((known.count, known.names.len()), (2, 1));
+        }
     }
 
     #[test]

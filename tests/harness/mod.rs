@@ -210,7 +210,7 @@ pub fn stdout(command: &mut Command) -> String {
 }
 
 /// Everything that one command leaves: its streams and end, and the files below a directory.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effect {
     pub code: Option<i32>,
     pub stdout: String,
