@@ -18,7 +18,7 @@ use crate::packed::{pack, unpack};
 /// Memory that sled may use for its pages, bytes.
 const PAGES: u64 = 16 << 20;
 /// Most remembered file digests; beyond it all are forgotten and learnt again.
-const MEMO_MAX: usize = 500_000;
+const MEMO_MAX: u64 = 500_000;
 
 /// The record of the totals, which would take seconds to add up in a large store.
 const TOTALS: &str = "totals";
@@ -63,6 +63,8 @@ struct Totals {
     blobs: AtomicU64,
     /// Of both.
     bytes: AtomicU64,
+    /// Remembered file digests.
+    memo: AtomicU64,
 }
 
 impl Totals {
@@ -111,10 +113,8 @@ impl Index {
         let tree = |name: &str| db.open_tree(name).map_err(failed);
         let (manifests, results, blobs) = (tree("manifests")?, tree("results")?, tree("blobs")?);
         let (memo, meta) = (tree("memo")?, tree("meta")?);
-        if memo.len() > MEMO_MAX {
-            memo.clear().map_err(io::Error::other)?;
-        }
-        let index = Self { db, manifests, results, blobs, memo, meta, totals: Arc::default() };
+        let totals = Totals { memo: AtomicU64::new(memo.len() as u64), ..Totals::default() };
+        let index = Self { db, manifests, results, blobs, memo, meta, totals: Arc::new(totals) };
         let saved = index.meta(TOTALS).and_then(|bytes| postcard::from_bytes(&bytes).ok());
         index.totals.set(saved.unwrap_or_else(|| index.add_up()));
         Ok(index)
@@ -261,7 +261,12 @@ impl Index {
 
     /// Remembers the digest of a file with this identity; a failure costs a reading later.
     pub fn remember(&self, key: &[u8; 40], digest: Digest) {
-        let _ = self.memo.insert(key, digest.0.as_slice());
+        if !matches!(self.memo.insert(key, digest.0.as_slice()), Ok(None)) {
+            return;
+        }
+        if self.totals.memo.fetch_add(1, Ordering::Relaxed) >= MEMO_MAX && self.memo.clear().is_ok() {
+            self.totals.memo.store(0, Ordering::Relaxed);
+        }
     }
 
     /// A named record: statistics.
