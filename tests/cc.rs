@@ -290,7 +290,13 @@ fn a_directory_that_is_gone_is_an_error_even_where_a_result_is_known() {
 #[test]
 fn older_outputs_are_replaced_alike() {
     let matrix = Matrix::new(FILES);
-    for before in ["echo old > m.o", "echo old > m.o; chmod 400 m.o", "ln -s out/there m.o; echo old > out/there"] {
+    for before in [
+        "echo old > m.o",
+        "echo old > m.o; chmod 400 m.o",
+        "echo old > m.d; chmod 400 m.d",
+        "echo old > m.d; chmod 606 m.d",
+        "ln -s out/there m.o; echo old > out/there",
+    ] {
         let line = format!("{before}; %gcc -c m.c -MD");
         let bare = matrix.fresh(&line, false);
         for round in ["first", "second", "third"] {

@@ -278,11 +278,14 @@ fn macros_for_the_time_are_not_kept(compiler: &str) {
         ("#include \"now.h\"\nconst char *t = NOW;", "#define NOW __TIME__"),
         ("#include \"now.h\"\nconst char *t = NOW;", "#define NOW __TIMESTAMP__"),
         ("#define CAT(a, b) a##b\nconst char *t = CAT(__TI, ME__);", ""),
+        ("#define CAT(a, b) a##b\nconst char *t = CAT(__TIME, STAMP__);", ""),
+        ("const char *t = __TIME\\\nSTAMP__;", ""),
+        ("const char *t = GIVEN;", ""),
     ] {
         let world = World::new();
         world.write(&[("x.c", source), ("now.h", header)]);
         settle(&|| ());
-        let line = format!("touch x.c now.h; sleep 0.05; {CLIENT} {compiler} -c x.c -o x.o");
+        let line = format!("touch x.c now.h; sleep 0.05; {CLIENT} {compiler} -DGIVEN=__TIMESTAMP__ -c x.c -o x.o");
         let compile = || {
             run(world.command("sh").args(["-c", &line]));
             fs::read(world.path("x.o")).unwrap()
@@ -294,4 +297,14 @@ fn macros_for_the_time_are_not_kept(compiler: &str) {
         let counted = ["time_macro", "read_clock"].map(|word| why[word].as_u64().unwrap_or(0));
         assert_eq!((world.total("stored"), counted.iter().sum::<u64>()), (0, 2), "{source} {header}: {why}");
     }
+}
+
+#[test]
+fn a_listing_with_the_time_is_not_kept() {
+    let world = World::new();
+    settle(&|| world.write(&[("x.c", "int x;")]));
+    run(world.command(CLIENT).args(["gcc", "-c", "x.c", "-Wa,-ag=x.list"]));
+    assert_eq!((world.total("stored"), &reasons(&world)["read_clock"]), (0, &1.into()), "{}", world.log());
+    run(world.command(CLIENT).args(["gcc", "-c", "x.c", "-Wa,-adhln=x.list"]));
+    assert_eq!(world.total("stored"), 1, "a listing without it: {}", reasons(&world));
 }

@@ -77,6 +77,24 @@ fn variables_that_the_source_names() {
     source_follows(&world, &set.map(|env| -> State<'_> { (&|| (), env) }));
 }
 
+/// Variables that rustc reads for its own purposes as well.
+#[test]
+fn variables_that_the_compiler_needs_too_and_the_source_names() {
+    for name in ["PATH", "TMPDIR", "TERM", "CARGO_MAKEFLAGS"] {
+        let world = World::new();
+        world.write(&[("p/app.rs", &format!("fn main() {{ println!(\"{{:?}}\", option_env!(\"{name}\")) }}"))]);
+        let set: [&[(&str, &str)]; 2] = [&[(name, "/usr/bin:/bin")], &[(name, "/tmp:/usr/bin:/bin")]];
+        source_follows(&world, &set.map(|env| -> State<'_> { (&|| (), env) }));
+        if name == "CARGO_MAKEFLAGS" {
+            continue;
+        }
+        // Where no file lists them.
+        let command = |cached: bool| rustc_in(&world, "p", cached, "app.rs --crate-name app --out-dir out -O");
+        let compile = Compile { world: &world, command: &command, out: "p/out", program: "p/out/app", messages: true };
+        compile.follows(&set.map(|env| -> State<'_> { (&|| (), env) }));
+    }
+}
+
 #[test]
 fn what_a_build_script_generates() {
     let world = World::new();

@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Counts, World, assert_same, effect, run};
+use harness::{CLIENT, Counts, World, assert_same, effect, run, rustc};
 
 const LIB: &str =
     "pub fn f(x: u32) -> u32 { x + 1 }\n#[cfg(test)] mod t { #[test] fn t() { assert_eq!(super::f(1), 2); } }\n";
@@ -102,6 +102,31 @@ fn modes_follow_the_callers_umask() {
     for umask in ["077", "022", "002"] {
         same(&world, "--crate-name a --crate-type lib lib.rs --out-dir out --emit=dep-info,metadata,link", umask, None);
         same(&world, "--crate-name a --crate-type bin main.rs --out-dir out --emit=dep-info,link", umask, None);
+    }
+}
+
+#[test]
+fn older_outputs_are_replaced_alike() {
+    const LINE: &str = "lib.rs --crate-type lib --emit link,metadata,dep-info --out-dir out";
+    let world = World::new();
+    world.write(&[("lib.rs", LIB), ("out/.keep", "")]);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    run(&mut world.rustc(LINE));
+    assert_eq!(world.total("stored"), 1, "{}", world.log());
+    for (mode, name) in
+        [(400, "liblib.rlib"), (400, "liblib.rmeta"), (400, "lib.d"), (600, "lib.d"), (600, "liblib.rlib")]
+    {
+        let line = format!("mkdir out; echo old > out/{name}; chmod {mode} out/{name}; exec \"$@\"");
+        let compile = |cached: bool| {
+            world.remove("out");
+            let mut command = world.command("sh");
+            command.args(["-c", &line, "sh"]).args(cached.then_some(CLIENT)).arg(rustc()).args(LINE.split(' '));
+            effect(&mut command, &world.path("out"))
+        };
+        let bare = compile(false);
+        for round in 1..=2 {
+            assert_same(&bare, &compile(true), &format!("{name} of mode {mode}, round {round}"));
+        }
     }
 }
 

@@ -24,6 +24,7 @@ hooks!([getenv secure_getenv __secure_getenv](name: *const c_char) -> *mut c_cha
 type Pages = [AtomicUsize; 256];
 static CLOCK_CALLERS: Pages = [const { AtomicUsize::new(0) }; 256];
 static TIME_CALLERS: Pages = [const { AtomicUsize::new(0) }; 256];
+static LOCAL_CALLERS: Pages = [const { AtomicUsize::new(0) }; 256];
 
 #[inline(always)]
 unsafe fn clock_read(caller: usize, known: &Pages, function: u64) {
@@ -51,6 +52,16 @@ hook!(fn gettimeofday(time: *mut c_void, zone: *mut c_void) -> c_int, real, call
 hook!(fn time(time: *mut i64) -> isize, real, caller => {
     clock_read(caller, &TIME_CALLERS, trace::TIME);
     real(time)
+});
+
+hook!(fn localtime(time: *const i64) -> *mut c_void, real, caller => {
+    clock_read(caller, &LOCAL_CALLERS, trace::LOCAL);
+    real(time)
+});
+
+hook!(fn localtime_r(time: *const i64, fields: *mut c_void) -> *mut c_void, real, caller => {
+    clock_read(caller, &LOCAL_CALLERS, trace::LOCAL);
+    real(time, fields)
 });
 
 /// Local, and the two of the Internet.

@@ -65,17 +65,17 @@ fn path(bytes: &[u8]) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(bytes))
 }
 
-/// What a compiler writes to through a link, or into a pipe or device, only a compiler can write.
+/// What a compiler writes to through a link, or into a pipe or device, only a compiler can write. Where a file with other
+/// permissions is, some keep these, some do not, and some refuse.
 fn is_free(output: &Output) -> io::Result<()> {
     let at = path(&output.path);
-    let kind = fs::symlink_metadata(at).map(|meta| meta.file_type());
-    let free = match (&output.content, kind) {
+    let free = match (&output.content, fs::symlink_metadata(at)) {
         (_, Err(_)) => true,
-        (Some(Content::Directory(_)), Ok(kind)) => kind.is_dir(),
-        (Some(Content::Symlink(_)), Ok(kind)) => kind.is_symlink() || kind.is_file(),
-        (_, Ok(kind)) => kind.is_file(),
+        (Some(Content::Directory(_)), Ok(meta)) => meta.is_dir(),
+        (Some(Content::Symlink(_)), Ok(meta)) => meta.is_symlink() || meta.is_file(),
+        (_, Ok(meta)) => meta.is_file() && meta.mode() & 0o7777 == output.mode,
     };
-    if free { Ok(()) } else { Err(io::Error::other(format!("{} is no plain file", at.display()))) }
+    if free { Ok(()) } else { Err(io::Error::other(format!("{} is no file of this kind", at.display()))) }
 }
 
 /// Beyond the limit on the length of files the kernel ends who writes: the compiler has to be that.
@@ -237,6 +237,7 @@ mod tests {
         fs::write(&blob, "bytes").unwrap();
         let at = dir.path().join("x");
         fs::write(&at, "an older one").unwrap();
+        fs::set_permissions(&at, Permissions::from_mode(0o750)).unwrap();
         materialize(&Hit { outputs: vec![output(&at, &blob, 0o750, false)], mtime_ns: 1, ..Hit::default() }).unwrap();
         assert_eq!(fs::metadata(&at).unwrap().permissions().mode() & 0o7777, 0o750);
         fs::write(&at, "wrote").unwrap();

@@ -89,7 +89,8 @@ impl Shelf {
         let (inputs, directories) = self.input_states(&compiled)?;
         compiled.seen.exists.extend(directories.into_iter().map(|at| (at, Some(Kind::Directory))));
         let mut outputs = self.outputs(&compiled)?;
-        declared(&compiled, &outputs)?;
+        let variables = declared(&compiled, &outputs)?;
+        compiled.seen.env.extend(variables);
         for (at, ..) in &mut outputs {
             *at = straighten(at, &mut compiled)?;
         }
@@ -292,12 +293,14 @@ fn was_temporary(at: &[u8], compiled: &Compiled) -> bool {
     there && fs::symlink_metadata(path(at)).is_err()
 }
 
-/// Every input that a dependency file names must have been seen; else observation failed.
-fn declared(compiled: &Compiled, outputs: &[(Vec<u8>, u32, TakenOutput)]) -> Result<(), Refusal> {
+/// Every input that a dependency file names must have been seen; else observation failed. The variables that it names.
+fn declared(compiled: &Compiled, outputs: &[(Vec<u8>, u32, TakenOutput)]) -> Result<Vec<Vec<u8>>, Refusal> {
     let seen = &compiled.seen;
+    let mut variables = Vec::new();
     let read: OnceCell<HashSet<(u64, u64)>> = OnceCell::new();
     for (at, _, output) in outputs {
         let TakenOutput::Text(text) = output else { continue };
+        variables.extend(compiled.command.family.declared_variables(at, text));
         for name in compiled.command.family.declared_inputs(at, text) {
             let full = path(&compiled.invocation.cwd).join(path(&name));
             let bytes = full.as_os_str().as_bytes();
@@ -311,7 +314,7 @@ fn declared(compiled: &Compiled, outputs: &[(Vec<u8>, u32, TakenOutput)]) -> Res
             }
         }
     }
-    Ok(())
+    Ok(variables)
 }
 
 fn since_1970_ns(time: std::time::SystemTime) -> i64 {

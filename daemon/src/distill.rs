@@ -134,7 +134,8 @@ impl Distiller<'_> {
 
     /// Whether a reading of the clock may show in the result.
     fn tells_time(&self, record: &Record<'_>, image: Option<&Image>, own: bool) -> bool {
-        let Some(image) = image else { return true };
+        // Who asks for a date writes it down: `__TIMESTAMP__`, however it is spelled, or an assembler's listing.
+        let Some(image) = image.filter(|_| record.value != trace::LOCAL) else { return true };
         if own && self.family.is_compiler(&image.program) {
             // A random seed is no date.
             return record.value == trace::TIME && !image.module_at(record.caller).is_some_and(is_terminal_library);

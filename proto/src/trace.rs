@@ -72,7 +72,7 @@ pub const SYMLINK: u16 = 14;
 pub const REMOVE: u16 = 15;
 /// `a` was created as a directory; `value`: mode.
 pub const MKDIR: u16 = 16;
-/// Wall-clock time was read. `value`: [`TIME`], or 0 for any other function.
+/// Wall-clock time was read. `value`: [`TIME`], [`LOCAL`], or 0 for any other function.
 pub const CLOCK: u16 = 17;
 /// A socket was opened. `value`: address family.
 pub const SOCKET: u16 = 18;
@@ -105,6 +105,9 @@ pub const AWAY: u16 = 256;
 
 /// [`CLOCK`]: by `time`, as compilers do for a date, rather than by one of the finer clocks, as they do for a random seed.
 pub const TIME: u64 = 1;
+
+/// [`CLOCK`]: a time, of a file perhaps, was turned into a date of the local zone.
+pub const LOCAL: u64 = 2;
 
 /// FNV-1a, 64 bits: tells an environment value that a process saw from the one the build gave it, without keeping it.
 pub const fn hash(bytes: &[u8]) -> u64 {

@@ -98,6 +98,10 @@ pub trait Family: fmt::Debug + Send + Sync {
     fn output_rule(&self, path: &[u8]) -> OutputRule;
     /// The inputs that a dependency file names, as it names them.
     fn declared_inputs(&self, path: &[u8], text: &[u8]) -> Vec<Vec<u8>>;
+    /// The variables that a dependency file says a source asked for, whatever else the compiler asks them for.
+    fn declared_variables(&self, _path: &[u8], _text: &[u8]) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
     /// Whether an output may hold the checkout's path where a search of its bytes cannot see it.
     fn hides_paths(&self) -> bool;
     /// The directory in which it makes and removes temporary files beside its outputs.

@@ -16,6 +16,8 @@ pub struct Rustc {
     incremental: Option<Vec<u8>>,
     dependency_dirs: Vec<Vec<u8>>,
     probe: bool,
+    /// It writes a file that lists, besides its inputs, the variables that its sources ask for.
+    lists: bool,
     compressed_debug: bool,
 }
 
@@ -106,6 +108,11 @@ impl Rustc {
             b"-o" => self.output = Some(join(cwd, value)),
             b"--target" => self.target = Some(value.to_vec()),
             b"--crate-name" => self.crate_name = Some(value.to_vec()),
+            b"--emit" => {
+                let is_list =
+                    |kind: &[u8]| kind == b"dep-info" || kind.starts_with(b"dep-info=") && kind != b"dep-info=-";
+                self.lists |= value.split(|&b| b == b',').any(is_list);
+            }
             b"-vV" | b"-V" | b"--version" | b"--print" => self.probe = true,
             b"-L" => {
                 if let Some(dir) = value.strip_prefix(b"dependency=") {
@@ -176,10 +183,11 @@ impl Family for Rustc {
 
     fn env_rule(&self, name: &[u8]) -> EnvRule {
         match name {
-            // The jobserver, where temporary files go, and PATH, whose effect is seen as resolved programs.
+            // The jobserver, where temporary files go, and PATH, whose effect is seen as resolved programs. Where a source
+            // asks for one with `env!`, nothing but the list tells.
             b"CARGO_MAKEFLAGS" | b"MAKEFLAGS" | b"MFLAGS" | b"RUST_RECURSION_COUNT" => EnvRule::Ignore,
-            b"TMPDIR" | b"TMP" | b"TEMP" | b"PATH" => EnvRule::Ignore,
-            b"TERM" | b"COLORTERM" => EnvRule::Messages,
+            b"TMPDIR" | b"TMP" | b"TEMP" | b"PATH" if self.lists => EnvRule::Ignore,
+            b"TERM" | b"COLORTERM" if self.lists => EnvRule::Messages,
             b"OUT_DIR" => EnvRule::ByRole,
             _ => EnvRule::Exact,
         }
@@ -200,6 +208,15 @@ impl Family for Rustc {
         // rustc repeats every input as a rule without prerequisites: `src/lib.rs:`.
         let lines = text.split(|&b| b == b'\n').filter(|line| !line.starts_with(b"#"));
         lines.filter_map(|line| line.strip_suffix(b":")).map(unescape).collect()
+    }
+
+    fn declared_variables(&self, path: &[u8], text: &[u8]) -> Vec<Vec<u8>> {
+        if self.output_rule(path) != OutputRule::Text {
+            return Vec::new();
+        }
+        let asked = text.split(|&b| b == b'\n').filter_map(|line| line.strip_prefix(b"# env-dep:"));
+        let names = asked.filter_map(|variable| variable.split(|&b| b == b'=').next());
+        names.filter(|name| self.env_rule(name) != EnvRule::ByRole).map(<[u8]>::to_vec).collect()
     }
 
     fn hides_paths(&self) -> bool {
