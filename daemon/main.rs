@@ -47,7 +47,9 @@ fn main() -> ExitCode {
 fn run(activation: Activation) -> Result<(), ServeError> {
     let config = Config::load(variable).map_err(std::io::Error::other)?;
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log).map_err(std::io::Error::other)?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    // A log that cannot be written is no reason to panic.
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).log_internal_errors(false);
+    log.with_env_filter(filter).init();
     let endpoint = Endpoint::from_env(variable, nix::unistd::getuid().as_raw());
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()?;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use faults::until;
 use fixture::settle;
-use harness::{CLIENT, Effect, World, ZCACHED, assert_same, effect, rustc};
+use harness::{CLIENT, Effect, World, ZCACHED, assert_same, effect, run, rustc};
 use nix::sys::signal::Signal;
 
 /// The user of a build whose processes are counted.
@@ -244,4 +244,33 @@ fn arguments_that_just_fit_fit_with_zcache() {
         assert_eq!(want, got, "{less} bytes less than the most");
     }
     assert!(bypassed < 10, "{bypassed}");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let world = World::new();
+    world.write(&[("p/.keep", "")]);
+    run(&mut world.zcache("start"));
+    let limit = |bytes: &str| {
+        let pid = format!("--pid={}", faults::daemon(&world));
+        run(world.command("prlimit").args([&pid, &format!("--fsize={bytes}:unlimited")]));
+    };
+    let compile = |n: usize, text: &str| {
+        settle(&|| world.write(&[(&format!("p/{n}.c"), text)]));
+        let line = format!("gcc -c {n}.c -o {n}.o");
+        run(world.command(CLIENT).args(line.split(' ')).current_dir(world.path("p")));
+    };
+    limit("1");
+    // It has something to say about each: what cannot be stored, and what may not be.
+    (0..8).for_each(|n| compile(n, &format!("int f(void) {{ return {n}; }}\n")));
+    (8..12).for_each(|n| compile(n, "const char *f(void) { return __TIME__; }\n"));
+    limit("unlimited");
+    let began = Instant::now();
+    run(&mut world.zcache("clear"));
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    until("it stores again", &world, || {
+        let before = world.total("hits");
+        (0..2).for_each(|_| compile(20, "int g(void) { return 20; }\n"));
+        world.total("hits") > before
+    });
 }

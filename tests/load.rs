@@ -249,16 +249,12 @@ fn soak_among_faults() {
     let mut chance = Chance(seed | 1);
     // In a long run there is time to become warm in between.
     let rest = (soak.compiles as u64 / 50).clamp(600, 4000);
-    let mut faults = FAULTS.to_vec();
-    if std::env::var_os("ZCACHE_SOAK_FILES_LIMITED").is_some() {
-        faults.insert(FAULTS.len() - 2, Fault::FilesLimited);
-    }
     let mut next = 0;
     let seen = endure(&soak, |seen| {
-        let fault = faults[next % faults.len()];
+        let fault = FAULTS[next % FAULTS.len()];
         pause(&mut chance, rest);
         disturb(&soak, fault, &mut chance);
-        (*seen.faults.entry(fault).or_default(), next) = (next / faults.len() + 1, next + 1);
+        (*seen.faults.entry(fault).or_default(), next) = (next / FAULTS.len() + 1, next + 1);
     });
     // Only who was killed, or served what could only be read, was replaced.
     let ended =

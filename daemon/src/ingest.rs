@@ -34,9 +34,9 @@ impl Ingest {
                 loop {
                     let next = lock(&jobs).recv();
                     let Ok(job) = next else { break };
+                    let done = Done(&open);
                     run(job);
-                    *lock(&open.0) -= 1;
-                    open.1.notify_all();
+                    drop(done);
                 }
             };
             match thread::Builder::new().name("ingest".into()).spawn(work) {
@@ -64,6 +64,16 @@ impl Ingest {
         while *open > 0 {
             open = self.open.1.wait(open).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+/// Counts a job as done, however it ended: who drains waits for it.
+struct Done<'a>(&'a (Mutex<usize>, Condvar));
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.0) -= 1;
+        self.0.1.notify_all();
     }
 }
 

@@ -33,8 +33,8 @@ pub enum Fault {
     StoreReadOnly,
 }
 
-/// All of them but the limit on the daemon's files, which is there on request: `ZCACHE_SOAK_FILES_LIMITED`.
-pub const FAULTS: [Fault; 9] = [
+/// All of them.
+pub const FAULTS: [Fault; 10] = [
     Fault::DaemonKilled,
     Fault::BlobFlipped,
     Fault::DaemonStopped,
@@ -42,6 +42,7 @@ pub const FAULTS: [Fault; 9] = [
     Fault::BlobCut,
     Fault::Repaired,
     Fault::BlobRemoved,
+    Fault::FilesLimited,
     Fault::Cleared,
     Fault::StoreReadOnly,
 ];
