@@ -30,7 +30,7 @@ fn rustc(middle: &[Record<'static>]) -> Vec<Record<'static>> {
 
 fn command() -> Command {
     let line = "rustc --crate-name x src/lib.rs --out-dir /ws/target/debug/deps -C incremental=/ws/target/debug/incremental \
-                -L dependency=/ws/target/debug/deps";
+                -L dependency=/ws/target/debug/deps --emit=dep-info,link";
     let argv: Vec<Vec<u8>> = line.split_whitespace().map(|word| word.into()).collect();
     let invocation = Invocation { program: RUSTC.into(), cwd: b"/ws".into(), argv, ..Invocation::default() };
     parse(&invocation, |_| None).unwrap()
