@@ -155,7 +155,7 @@ fn silent_callers_are_let_go() {
         silent.push(connect(&world));
         manner(silent.last_mut().unwrap()).unwrap();
     }
-    until("they are taken", &world, || descriptors(pid) >= open + 300);
+    until("they are taken", &world, || descriptors(pid) >= 300);
     is_served(&world, "beside three hundred silent ones");
     until("they are let go", &world, || descriptors(pid) <= open);
     silent.iter_mut().for_each(|stream| {
