@@ -148,16 +148,16 @@ impl Cache {
             };
             let blobs: Vec<_> = manifest.entries[index].result.blobs().collect();
             if !store.promise(&blobs, mtime_ns) {
-                manifest.entries.remove(index);
-                let _ = store.keep(&command.action, &manifest, now_s());
+                let gone = manifest.entries.remove(index);
+                let _ = store.amend(&command.action, now_s(), |known| known.remove(&gone));
                 lost = Some("blob_lost");
                 continue;
             }
-            let _ = match manifest.touch(index) {
-                true => store.keep(&command.action, &manifest, now_s()),
-                false => store.index().use_manifest(&command.action, now_s()),
+            let entry = &manifest.entries[index];
+            let _ = match index {
+                0 => store.note_use(&command.action, now_s()),
+                _ => store.amend(&command.action, now_s(), |known| known.touch(entry)),
             };
-            let entry = &manifest.entries[0];
             self.fold_hit(asked, command, &entry.expectations, &entry.result);
             let hit = wire::hit(&entry.result, &command.roots, &store.cas, mtime_ns, asked.place.id);
             let restored = Restored { mtime_ns, files: wire::blobs(&entry.result, &command.roots) };

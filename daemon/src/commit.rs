@@ -202,9 +202,9 @@ impl Shelf {
             return Err(Refusal::StrangeOutput(b"one is in another".to_vec()));
         }
         let action = &compiled.command.action;
-        let mut manifest = self.store.index().manifest(action).unwrap_or_default();
-        manifest.insert(Entry { expectations, result });
-        self.store.keep(action, &manifest, now_s()).map_err(|error| Refusal::Store(error.to_string()))?;
+        let entry = Entry { expectations, result };
+        let kept = self.store.amend(action, now_s(), |manifest| manifest.insert(entry));
+        kept.map_err(|error| Refusal::Store(error.to_string()))?;
         self.store.evict();
         Ok(())
     }

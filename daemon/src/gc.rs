@@ -11,6 +11,7 @@ use crate::evict::{self, Candidate, Item};
 use crate::failpoint::{self, Point};
 use crate::index::{BlobRecord, ManifestRecord};
 use crate::inputs::lock;
+use crate::manifest::Entry;
 use crate::store::{Store, now_s};
 
 /// A blob that no result needs may belong to one that is just being stored, seconds.
@@ -100,16 +101,14 @@ impl Store {
     fn prune_results(&self, collected: &mut Collected) -> io::Result<HashSet<Digest>> {
         let mut needed = HashSet::new();
         for (action, record) in self.index().results() {
-            let mut manifest = self.index().manifest(&action).unwrap_or_default();
-            let before = manifest.entries.len();
-            manifest
-                .entries
-                .retain(|entry| entry.result.blobs().all(|(digest, _)| self.index().blob(&digest).is_some()));
-            if manifest.entries.len() != before || before == 0 {
-                collected.results += (before - manifest.entries.len()) as u64;
-                self.keep(&action, &manifest, record.used_s)?;
+            let manifest = self.index().manifest(&action).unwrap_or_default();
+            let is_whole = |entry: &Entry| entry.result.blobs().all(|(digest, _)| self.index().blob(&digest).is_some());
+            let (whole, gone): (Vec<_>, Vec<_>) = manifest.entries.into_iter().partition(is_whole);
+            if !gone.is_empty() || whole.is_empty() {
+                collected.results += gone.len() as u64;
+                self.amend(&action, record.used_s, |known| gone.iter().for_each(|entry| known.remove(entry)))?;
             }
-            needed.extend(manifest.entries.iter().flat_map(|entry| entry.result.blobs()).map(|(digest, _)| digest));
+            needed.extend(whole.iter().flat_map(|entry| entry.result.blobs()).map(|(digest, _)| digest));
         }
         Ok(needed)
     }

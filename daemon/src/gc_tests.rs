@@ -34,7 +34,7 @@ fn results_count_and_go_like_blobs() {
     let digest = stored(&store, dir.path(), &[1; 60]);
     let actions: Vec<Digest> = (0..20u8).map(|n| Digest::of(&[n])).collect();
     for (used_s, action) in actions.iter().enumerate() {
-        store.keep(action, &result(digest, 60), used_s as u64).unwrap();
+        store.amend(action, used_s as u64, |known| *known = result(digest, 60)).unwrap();
     }
     assert!(store.bytes() > 200);
     store.evict();
@@ -55,8 +55,8 @@ fn a_collection_drops_what_leads_nowhere_and_what_nothing_needs() {
     for n in 1..4 {
         stored(&store, dir.path(), &[n; 60]);
     }
-    store.keep(&Digest::of(b"a"), &result(needed, 60), 7).unwrap();
-    store.keep(&Digest::of(b"b"), &result(lost, 60), 7).unwrap();
+    store.amend(&Digest::of(b"a"), 7, |known| *known = result(needed, 60)).unwrap();
+    store.amend(&Digest::of(b"b"), 7, |known| *known = result(lost, 60)).unwrap();
     store.forget(&lost);
     assert_eq!(store.collect().unwrap().results, 1);
     assert_eq!(store.index().blob_count(), 2, "it may be needed by what is just being stored");
@@ -72,7 +72,7 @@ fn a_damaged_and_a_missing_blob_are_found_and_with_repair_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("s"), 10_000).unwrap();
     let digests: Vec<Digest> = (1..4).map(|n| stored(&store, dir.path(), &[n; 60])).collect();
-    store.keep(&Digest::of(b"a"), &result(digests[0], 60), 7).unwrap();
+    store.amend(&Digest::of(b"a"), 7, |known| *known = result(digests[0], 60)).unwrap();
     fs::write(store.cas.path(&digests[0]), [9; 60]).unwrap();
     fs::remove_file(store.cas.path(&digests[1])).unwrap();
     for repair in [false, false, true] {

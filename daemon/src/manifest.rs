@@ -294,10 +294,16 @@ impl Manifest {
         self.entries.truncate(ENTRIES_MAX);
     }
 
-    /// Marks an entry as the most recently used; says whether that moved it.
-    pub fn touch(&mut self, index: usize) -> bool {
-        self.entries[..=index].rotate_right(1);
-        index > 0
+    /// Marks an entry as the most recently used, if it is still there.
+    pub fn touch(&mut self, entry: &Entry) {
+        if let Some(index) = self.entries.iter().position(|known| known == entry) {
+            self.entries[..=index].rotate_right(1);
+        }
+    }
+
+    /// Takes an entry out.
+    pub fn remove(&mut self, entry: &Entry) {
+        self.entries.retain(|known| known != entry);
     }
 }
 

@@ -84,7 +84,8 @@ fn each_state_finds_its_own_result_and_the_used_one_moves_up() {
         };
         let found = manifest.find(&mut facts).unwrap();
         assert_eq!(manifest.entries[found].result.exit_code, code);
-        manifest.touch(found);
+        let entry = manifest.entries[found].clone();
+        manifest.touch(&entry);
         assert_eq!(manifest.entries[0].result.exit_code, code);
     }
     facts.env.insert(b"V".into(), b"c".into());

@@ -81,6 +81,7 @@ pub struct Store {
     pub records: Records,
     pub(crate) evicted_bytes: AtomicU64,
     pub(crate) evicting: Mutex<()>,
+    amending: Mutex<()>,
     pub(crate) verified: Mutex<HashSet<Digest>>,
     pub(crate) promises: Mutex<Promises>,
     quarantined: AtomicU64,
@@ -116,6 +117,7 @@ impl Store {
             records,
             evicted_bytes: AtomicU64::default(),
             evicting: Mutex::default(),
+            amending: Mutex::default(),
             verified: Mutex::default(),
             promises: Mutex::default(),
             quarantined: AtomicU64::default(),
@@ -180,12 +182,21 @@ impl Store {
         Ok(())
     }
 
-    /// Replaces what is known of an action, last used at `used_s`.
-    pub fn keep(&self, action: &Digest, manifest: &Manifest, used_s: u64) -> io::Result<()> {
+    /// Changes what is known of an action, last used at `used_s`. No two changes lose one another.
+    pub fn amend(&self, action: &Digest, used_s: u64, change: impl FnOnce(&mut Manifest)) -> io::Result<()> {
+        let _alone = lock(&self.amending);
+        let mut manifest = self.index().manifest(action).unwrap_or_default();
+        change(&mut manifest);
         failpoint::reached(Point::BeforeManifest);
-        self.index().put_manifest(action, manifest, used_s)?;
+        self.index().put_manifest(action, &manifest, used_s)?;
         failpoint::reached(Point::AfterManifest);
         Ok(())
+    }
+
+    /// Notes a use of an action's result.
+    pub fn note_use(&self, action: &Digest, used_s: u64) -> io::Result<()> {
+        let _alone = lock(&self.amending);
+        self.index().use_manifest(action, used_s)
     }
 
     /// Promises blobs to a client that will link them with modification time `mtime_ns`: whether all are there and
@@ -289,6 +300,10 @@ pub fn now_s() -> u64 {
 #[cfg(test)]
 pub(crate) mod tests {
     //! A store as a test fills it.
+    use std::sync::Barrier;
+
+    use crate::manifest::{ActionResult, Entry, Expectation};
+
     use super::*;
 
     /// Makes `bytes` a blob, by way of a file in `dir`.
@@ -325,6 +340,24 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn results_of_one_action_that_are_stored_at_once_are_all_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s"), 1 << 20).unwrap();
+        let action = Digest::of(b"action");
+        let entry = |n: i32| Entry {
+            expectations: vec![Expectation::Env(n.to_string().into(), None)],
+            result: ActionResult::default(),
+        };
+        let start = Barrier::new(16);
+        let put = &|n: i32| {
+            start.wait();
+            store.amend(&action, 7, |known| known.insert(entry(n))).unwrap();
+        };
+        std::thread::scope(|scope| (0..16).for_each(|n| drop(scope.spawn(move || put(n)))));
+        assert_eq!(store.index().manifest(&action).unwrap().entries.len(), 16);
+    }
+
+    #[test]
     fn blobs_outlive_a_lost_index() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("s"), 100).unwrap();
@@ -335,6 +368,7 @@ pub(crate) mod tests {
         assert_eq!(store.bytes(), 60);
         assert!(store.promise(&[(digest, 60)], 7));
     }
+
     #[test]
     fn the_index_of_an_older_format_is_set_aside_and_its_blobs_serve() {
         let dir = tempfile::tempdir().unwrap();
