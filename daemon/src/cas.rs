@@ -15,6 +15,9 @@ use crate::failpoint::{self, Point};
 use crate::inputs::Stamp;
 use crate::template::names_root;
 
+/// An output no longer than this is copied in the time that a link to it costs, bytes.
+const SMALL: u64 = 128 << 10;
+
 /// The blobs of one store.
 #[derive(Debug)]
 pub struct Cas {
@@ -103,8 +106,9 @@ impl Cas {
         let at = Temporary(self.temporary());
         let before = Stamp::of(&fs::symlink_metadata(output)?);
         let own = |at, taken| Held { at, taken, is_own: true, copied: None };
-        if !link && self.clone(output, &at.0).is_ok() {
-            return Ok(own(at, before));
+        if !link && (self.clone(output, &at.0).is_ok() || before.size <= SMALL && self.copy(output, &at.0).is_ok()) {
+            let same = Stamp::of(&fs::symlink_metadata(output)?) == before;
+            return if same { Ok(own(at, before)) } else { Err(io::Error::other("changed meanwhile")) };
         }
         failpoint::reached(Point::BeforeHold);
         if fs::hard_link(output, &at.0).is_ok() {

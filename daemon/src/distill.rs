@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use zcache_proto::trace;
 
 use crate::compilers::rustc::is_rustc;
-use crate::compilers::toolchain::{file_name, is_terminal_library, is_tool, owns};
+use crate::compilers::toolchain::{file_name, is_terminal_library, owns};
 use crate::compilers::zig::{is_launcher, is_zig};
 use crate::compilers::{EnvRule, Family};
 use crate::distilled::{Distilled, Reading, covers, moved};
@@ -62,9 +62,9 @@ impl Distiller<'_> {
         }
         self.out.refusals.extend(self.images.away().map(|program| Refusal::OtherNamespace(program.to_vec())));
         for image in self.images.iter() {
-            self.out.environment |= !is_tool(&image.program);
-            let libraries = image.modules().filter(|module| *module != image.program);
-            self.out.libraries.extend(libraries.map(|module| (file_name(module).to_vec(), None)));
+            self.out.environment |= !image.is_tool;
+            let libraries = image.modules().filter(|module| module.path != image.program);
+            self.out.libraries.extend(libraries.map(|module| (file_name(&module.path).to_vec(), None)));
         }
         // The dynamic linker asks for these before anyone can watch.
         self.out.env.extend([b"LD_PRELOAD".to_vec(), b"LD_AUDIT".to_vec(), b"GLIBC_TUNABLES".to_vec()]);
@@ -84,8 +84,8 @@ impl Distiller<'_> {
     }
 
     fn record(&mut self, record: &Record<'_>, image: Option<&Image>, failure: Option<u32>) {
-        let own = image
-            .is_some_and(|image| image.module_at(record.caller).is_some_and(|module| owns(&image.program, module)));
+        let caller = image.and_then(|image| image.module_at(record.caller));
+        let own = caller.is_some_and(|module| module.is_own);
         let launches = image.is_some_and(|image| !self.out.declaring.is_empty() && is_launcher(&image.program));
         if record.is_relative() {
             // The directory it is relative to is gone.
@@ -138,7 +138,8 @@ impl Distiller<'_> {
         let Some(image) = image.filter(|_| record.value != trace::LOCAL) else { return true };
         if own && self.family.is_compiler(&image.program) {
             // A random seed is no date.
-            return record.value == trace::TIME && !image.module_at(record.caller).is_some_and(is_terminal_library);
+            return record.value == trace::TIME
+                && !image.module_at(record.caller).is_some_and(|module| is_terminal_library(&module.path));
         }
         !own && !is_tool_of(image, record)
     }
@@ -167,7 +168,7 @@ impl Distiller<'_> {
     }
 
     fn module(&mut self, path: Vec<u8>, record: &Record<'_>, image: Option<&Image>) {
-        if image.is_some_and(|image| is_tool(&image.program) && !owns(&image.program, &path)) {
+        if image.is_some_and(|image| image.is_tool && !owns(&image.program, &path)) {
             self.out.plugins.insert(path.clone());
         }
         self.read(path, record);
@@ -392,7 +393,7 @@ impl Distiller<'_> {
 
 /// The linker and its like ask for the time, and it shows in nothing they make; what they load for the project may.
 fn is_tool_of(image: &Image, record: &Record<'_>) -> bool {
-    is_tool(&image.program) && !is_rustc(&image.program) && image.module_at(record.caller).is_some()
+    image.is_tool && !is_rustc(&image.program) && image.module_at(record.caller).is_some()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use zcache_proto::trace;
 
+use crate::compilers::toolchain::{is_tool, owns};
 use crate::observation::Record;
 
 /// One program in one process: a process that calls `exec` has several in turn.
@@ -12,23 +13,38 @@ use crate::observation::Record;
 pub struct Image {
     /// The executable.
     pub program: Vec<u8>,
-    modules: Vec<Vec<u8>>,
+    /// Whether that is a compiler, assembler or linker.
+    pub is_tool: bool,
+    modules: Vec<Module>,
     /// By the first address: one past the last, and which of `modules` it is.
     mapped: BTreeMap<u64, (u64, usize)>,
     /// A zcache client, which reports its doings itself.
     exempt: bool,
 }
 
+/// An object mapped in an image.
+#[derive(Debug)]
+pub struct Module {
+    /// Its file.
+    pub path: Vec<u8>,
+    /// Whether it is part of the toolchain that the program belongs to.
+    pub is_own: bool,
+}
+
 impl Image {
+    fn new(program: &[u8]) -> Self {
+        Self { program: program.to_vec(), is_tool: is_tool(program), ..Self::default() }
+    }
+
     /// The mapped object that an address lies in.
-    pub fn module_at(&self, address: u64) -> Option<&[u8]> {
+    pub fn module_at(&self, address: u64) -> Option<&Module> {
         let (_, (end, module)) = self.mapped.range(..=address).next_back()?;
-        (address < *end).then(|| self.modules[*module].as_slice())
+        (address < *end).then(|| &self.modules[*module])
     }
 
     /// Objects that were mapped in it, the program among them.
-    pub fn modules(&self) -> impl Iterator<Item = &[u8]> {
-        self.modules.iter().map(Vec::as_slice)
+    pub fn modules(&self) -> impl Iterator<Item = &Module> {
+        self.modules.iter()
     }
 
     /// Takes in an object. What is mapped where another one was before answers for no
@@ -38,7 +54,7 @@ impl Image {
         if !overlaps && start < end {
             self.mapped.insert(start, (end, self.modules.len()));
         }
-        self.modules.push(path.to_vec());
+        self.modules.push(Module { path: path.to_vec(), is_own: owns(&self.program, path) });
     }
 }
 
@@ -63,7 +79,7 @@ impl Images {
         for record in records {
             if record.kind == trace::START {
                 current.insert(record.pid, images.images.len());
-                images.images.push(Image { program: record.a.to_vec(), ..Image::default() });
+                images.images.push(Image::new(record.a));
             }
             let index = current.get(&record.pid).copied();
             images.of_record.push(index);

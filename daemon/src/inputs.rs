@@ -161,7 +161,7 @@ impl Inputs {
     /// Notes that our own link to a file moved its change time and nothing else.
     pub fn note_link(&self, before: &Stamp, after: &Stamp) {
         let same = |stamp: &Stamp| Stamp { ctime_ns: 0, ..*stamp };
-        if same(before) != same(after) {
+        if before == after || same(before) != same(after) {
             return;
         }
         let settled = self.settled_ns(before);

@@ -51,19 +51,19 @@ pub struct Terminal {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Expectation {
     /// The result is right in this checkout only: its outputs contain the root's path.
-    Root(Role, Vec<u8>),
+    Root(Role, #[serde(with = "serde_bytes")] Vec<u8>),
     /// What was printed was printed for these descriptors being terminals, as wide as this.
     Terminal(Terminal),
     /// A variable's value, or that it is unset.
-    Env(Vec<u8>, Option<Digest>),
+    Env(#[serde(with = "serde_bytes")] Vec<u8>, Option<Digest>),
     /// A variable whose value names the checkout, by role.
-    EnvByRole(Vec<u8>, Option<Digest>),
+    EnvByRole(#[serde(with = "serde_bytes")] Vec<u8>, Option<Digest>),
     /// All variables: a program read that could have read any.
     Environment(Digest),
     /// What a name resolves to along the caller's PATH.
-    Which(Vec<u8>, Option<RolePath>),
+    Which(#[serde(with = "serde_bytes")] Vec<u8>, Option<RolePath>),
     /// What a shared library's name leads to along LD_LIBRARY_PATH, which the dynamic linker searches first.
-    Library(Vec<u8>, Option<RolePath>),
+    Library(#[serde(with = "serde_bytes")] Vec<u8>, Option<RolePath>),
     /// The program at the path may be executed.
     Runs(RolePath),
     /// The path exists, of that kind where it was seen.
@@ -204,7 +204,7 @@ pub enum OutputContent {
     /// A directory.
     Directory,
     /// A symbolic link's target.
-    Symlink(Vec<u8>),
+    Symlink(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
 /// One thing that the compile leaves behind.

@@ -34,6 +34,11 @@ pub fn is_stream(path: &[u8]) -> bool {
 
 /// Without `//` and `/./`, which name the same thing; `..` stays, since a link may stand before it.
 pub fn tidy(path: &[u8]) -> Vec<u8> {
+    // Nearly all are; a name that begins with a dot is looked at more closely.
+    let is_tidy = path.len() > 1 && path[0] == b'/' && !path.ends_with(b"/");
+    if is_tidy && !path.windows(2).any(|pair| pair[0] == b'/' && matches!(pair[1], b'/' | b'.')) {
+        return path.to_vec();
+    }
     let mut tidy = Vec::with_capacity(path.len());
     for component in path.split(|&b| b == b'/').filter(|component| !component.is_empty() && *component != b".") {
         tidy.push(b'/');

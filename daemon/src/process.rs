@@ -101,14 +101,10 @@ fn identity(meta: &Metadata) -> (u64, u64) {
 fn parse(pid: u32, stat: &str) -> Option<Process> {
     let (head, rest) = stat.rsplit_once(')')?;
     let name = head.split_once('(')?.1.to_owned();
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    Some(Process {
-        pid,
-        parent: fields.get(1)?.parse().ok()?,
-        started: fields.get(19)?.parse().ok()?,
-        name,
-        state: fields.first()?.chars().next()?,
-    })
+    let mut fields = rest.split_ascii_whitespace();
+    let (state, parent) = (fields.next()?.chars().next()?, fields.next()?.parse().ok()?);
+    let started = fields.nth(17)?.parse().ok()?;
+    Some(Process { pid, parent, started, name, state })
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub struct RolePath {
     /// The root it is below; none where the path is absolute.
     pub role: Option<Role>,
     /// The rest, from the root's end (empty, or beginning with a slash), or the whole path.
+    #[serde(with = "serde_bytes")]
     pub rest: Vec<u8>,
 }
 

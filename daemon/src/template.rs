@@ -22,7 +22,7 @@ pub enum Spelling {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Part {
-    Text(Vec<u8>),
+    Text(#[serde(with = "serde_bytes")] Vec<u8>),
     Root(Role, Spelling),
 }
 

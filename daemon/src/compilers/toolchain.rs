@@ -1,7 +1,7 @@
 //! Toolchain: the programs that compilers start, whose reading of the clock, of the kernel's files and of the
 //! environment they hand on is known not to show in what they make. Pure.
 
-/// Names without target prefix and version suffix.
+/// Names without target prefix and version suffix, in order.
 const PROGRAMS: &[&[u8]] = &[
     b"ar",
     b"as",
@@ -38,7 +38,11 @@ const PROGRAMS: &[&[u8]] = &[
 
 /// Whether `path` is a compiler, assembler or linker: `/usr/bin/x86_64-linux-gnu-gcc-12` is.
 pub fn is_tool(path: &[u8]) -> bool {
-    PROGRAMS.contains(&plain_name(path))
+    is_program(plain_name(path))
+}
+
+fn is_program(name: &[u8]) -> bool {
+    PROGRAMS.binary_search(&name).is_ok()
 }
 
 /// A program's name without target prefix and version suffix; a name with a dash of its own, such as `rust-lld`, as it is.
@@ -48,7 +52,7 @@ pub fn plain_name(path: &[u8]) -> &[u8] {
         Some(at) if name[at + 1..].iter().all(|b| b.is_ascii_digit() || *b == b'.') => &name[..at],
         _ => name,
     };
-    if PROGRAMS.contains(&unversioned) {
+    if is_program(unversioned) {
         return unversioned;
     }
     unversioned.rsplit(|&b| b == b'-').next().unwrap_or(unversioned)
@@ -118,6 +122,11 @@ mod tests {
         for other in ["/bin/dash", "/usr/bin/git", "/usr/bin/python3.11", "/ws/rustc.sh", "/x/my-cc.sh"] {
             assert!(!is_tool(other.as_bytes()), "{other}");
         }
+    }
+
+    #[test]
+    fn names_stand_in_order() {
+        assert!(PROGRAMS.is_sorted());
     }
 
     #[test]
