@@ -36,6 +36,8 @@ pub struct Compiled {
     pub unwritten: Option<io::Error>,
     /// Somebody wanted it to end before its time.
     pub interrupted: bool,
+    /// Held open for the daemon.
+    _trace: Option<Trace>,
 }
 
 /// Runs `command`. An error means that it did not start.
@@ -82,13 +84,8 @@ pub fn compile(command: &Command, stdin: Option<File>, endpoint: &Endpoint, miss
         Some(code) => outcome.exit_code = code,
         None => outcome.problem = "the compiler was killed".to_owned(),
     }
-    if let Some(trace) = trace {
-        match trace.bytes() {
-            Ok(bytes) => outcome.trace = bytes,
-            Err(error) => outcome.problem = format!("no trace: {error}"),
-        }
-    }
-    Ok(Compiled { status, outcome, unwritten, interrupted: watch.is_interrupted() })
+    outcome.trace = trace.as_ref().map(Trace::descriptor);
+    Ok(Compiled { status, outcome, unwritten, interrupted: watch.is_interrupted(), _trace: trace })
 }
 
 /// Ends this process as the compiler ended.
@@ -137,7 +134,7 @@ fn die_with_parent(client: u32) -> impl FnMut() -> io::Result<()> + Send + Sync 
 /// standard output, a compiler's result, is an error as well.
 fn relay(stdout: File, mut stderr: Option<File>, outcome: &mut Outcome) -> Option<io::Error> {
     let mut stdout = Some(stdout);
-    let mut buffer = vec![0; 64 << 10];
+    let mut buffer = [0; 8 << 10];
     let mut unwritten = None;
     while stdout.is_some() || stderr.is_some() {
         let (out, err) = ready(&stdout, &stderr);

@@ -19,8 +19,6 @@ use crate::limits::{longest_file, longest_trace};
 /// The observer, as built with this program.
 static OBSERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/observer.so"));
 
-/// Longest trace, bytes. Only what is written takes memory.
-const TRACE_MAX: u64 = 20 << 20;
 /// A shorter one would not be enough for any compile, bytes.
 const TRACE_MIN: u64 = 64 << 10;
 
@@ -32,7 +30,7 @@ impl Trace {
     /// An empty trace.
     pub fn new() -> io::Result<Self> {
         let file = File::from(memfd_create(c"zcache-trace", MFdFlags::MFD_CLOEXEC)?);
-        let length = TRACE_MAX.min(longest_trace());
+        let length = trace::CAPACITY_MAX.min(longest_trace());
         if length < TRACE_MIN {
             return Err(too_short());
         }
@@ -65,13 +63,9 @@ impl Trace {
         [("LD_PRELOAD", preload), ("ZCACHE_TRACE", self.path().into())]
     }
 
-    /// All that has been written.
-    pub fn bytes(&self) -> io::Result<Vec<u8>> {
-        let mut cursor = [0; 8];
-        self.0.read_exact_at(&mut cursor, trace::CURSOR_AT as u64)?;
-        let mut bytes = vec![0; u64::from_le_bytes(cursor).min(TRACE_MAX) as usize];
-        self.0.read_exact_at(&mut bytes, 0)?;
-        Ok(bytes)
+    /// What it is called in this process.
+    pub fn descriptor(&self) -> u32 {
+        self.0.as_raw_fd().cast_unsigned()
     }
 }
 

@@ -25,12 +25,12 @@ use crate::ingest::Ingest;
 use crate::inputs::{coarse_now_ns, lock, path};
 use crate::invocation::Invocation;
 use crate::manifest::{ActionResult, Expectation};
-use crate::observation::records;
+use crate::observation::{TraceError, records};
 use crate::process::{self, Process, Root};
 use crate::refusal::Refusal;
 use crate::stats::Stats;
 use crate::store::now_s;
-use crate::wire;
+use crate::{trace, wire};
 
 /// How long the disk's refusals are counted in silence after one was said.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -288,7 +288,8 @@ impl Cache {
         outcome: &v1::Outcome,
         began_ns: i64,
     ) -> Distilled {
-        let mut seen = match records(&outcome.trace) {
+        let trace = outcome.trace.and_then(|descriptor| trace::read(asked.client.pid, descriptor).ok());
+        let mut seen = match trace.as_ref().ok_or(TraceError::Unreadable).and_then(|trace| records(trace)) {
             Ok(records) => {
                 let alias = command.family.out_dir().and_then(alias);
                 distill(&records, &*command.family, &asked.invocation, alias.as_ref())

@@ -46,4 +46,5 @@ pub mod stats;
 pub mod status;
 pub mod store;
 pub mod template;
+pub mod trace;
 pub mod wire;

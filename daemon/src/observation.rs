@@ -46,6 +46,9 @@ impl Record<'_> {
 /// Why a trace tells nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum TraceError {
+    /// It is not there, or cannot be read.
+    #[error("the trace cannot be read")]
+    Unreadable,
     /// It is not a trace, or one of another version.
     #[error("not a trace")]
     Magic,

@@ -30,6 +30,8 @@
 pub const MAGIC: [u8; 8] = *b"ZCTRACE1";
 /// Bytes before the first record.
 pub const HEADER_LEN: usize = 64;
+/// Most bytes of a trace. Only what is written takes memory.
+pub const CAPACITY_MAX: u64 = 20 << 20;
 /// Offset of the capacity in the header.
 pub const CAPACITY_AT: usize = 8;
 /// Offset of the cursor in the header.
