@@ -125,7 +125,7 @@ fn the_second_does_not_wait_for_a_first_that_is_stopped() {
 #[test]
 fn the_second_compiles_where_the_first_fails() {
     let world = slow();
-    let body = "std::thread::sleep(std::time::Duration::from_secs(2));
+    let body = "std::thread::sleep(std::time::Duration::from_secs(3));
         if std::fs::remove_file(\"data/fail\").is_ok() { panic!(\"once\") } \"slow\".into()";
     write_macro(&world, body, LINKINGS[0]);
     world.write(&[("p/data/fail", "")]);

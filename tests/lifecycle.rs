@@ -70,7 +70,7 @@ fn a_hundred_clients_start_one_daemon_and_lose_no_request() {
         for mut client in clients {
             assert!(client.wait().unwrap().success(), "round {round}: {}", world.log());
         }
-        assert_eq!(world.daemons().len(), 1, "round {round}");
+        assert_eq!(world.daemons().len(), 1, "round {round}: {}", world.log());
         assert_eq!(world.total("invocations"), 100 * (round + 1), "round {round}: {}", world.log());
         run(&mut world.zcache("stop"));
         assert_eq!(world.daemons().len(), 0, "stop returns when the daemon is gone");

@@ -22,6 +22,8 @@ use crate::trouble::Trouble;
 const PATIENCE: Duration = Duration::from_millis(900);
 /// How long a person may wait for it.
 const LONG_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may sleep between looks for the daemon that another one starts.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// How often a daemon is started that ends before it serves.
 const TRIES: u32 = 3;
 /// A log longer than this is begun anew, bytes.
@@ -112,6 +114,7 @@ pub fn is_nested() -> bool {
 /// The right to start the daemon; none where another client has it for too long.
 fn take_turn(endpoint: &Endpoint, until: Instant) -> io::Result<Option<Flock<File>>> {
     let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(endpoint.starting())?;
+    let mut pause = Duration::from_millis(3);
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(Some(lock)),
@@ -121,7 +124,9 @@ fn take_turn(endpoint: &Endpoint, until: Instant) -> io::Result<Option<Flock<Fil
         if Session::connect(endpoint).is_ok() {
             return Ok(None);
         }
-        std::thread::sleep(Duration::from_millis(3));
+        std::thread::sleep(pause);
+        // A hundred that look all the time would leave no processor to the daemon that they wait for.
+        pause = PAUSE_MAX.min(pause * 2);
     }
 }
 

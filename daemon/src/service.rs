@@ -115,7 +115,7 @@ fn look(cache: &Cache, asked: &Arc<Asked>) -> Result<Event, &'static str> {
 
 /// Waits for others that compile the same, or gives the client its turn. `landed`: how many flights had when it was
 /// looked for a result in vain.
-async fn decide(cache: Arc<Cache>, asked: Arc<Asked>, mut reason: &'static str, mut landed: u64) -> Event {
+async fn decide(cache: Arc<Cache>, asked: Arc<Asked>, reason: &'static str, mut landed: u64) -> Event {
     loop {
         let Ok(command) = &asked.command else { unreachable!("only commands miss") };
         let lead = match cache.turn(&asked, command) {
@@ -134,10 +134,9 @@ async fn decide(cache: Arc<Cache>, asked: Arc<Asked>, mut reason: &'static str, 
             let (cache, asked) = (Arc::clone(&cache), Arc::clone(&asked));
             spawn_blocking(move || look(&cache, &asked)).await
         };
-        match again {
-            Ok(Ok(event)) => return event,
-            Ok(Err(still)) => reason = still,
-            Err(_) => {}
+        // Why it missed first is what counts: an entry whose blob was lost is gone by now.
+        if let Ok(Ok(event)) = again {
+            return event;
         }
         if lead.is_some() {
             return Event::Miss(cache.miss(&asked, lead, reason));
