@@ -26,6 +26,9 @@ const WORKERS: usize = 4;
 /// What the daemon's memory may grow by from one crowd to the next, KiB.
 const GROWTH: u64 = 32 << 10;
 
+/// What the daemon's memory may differ by once it is warm, KiB.
+const FLAT: u64 = 3 << 10;
+
 /// One crowd at a time: the machine is busy with it.
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -180,13 +183,17 @@ fn soak_among_faults() {
     let mut chance = Chance(seed | 1);
     // In a long run there is time to become warm in between.
     let rest = (soak.compiles as u64 / 50).clamp(600, 4000);
-    let mut next = 0;
+    let (mut next, mut evicted) = (0, 0);
     let seen = endure(&soak, |seen| {
         let fault = FAULTS[next % FAULTS.len()];
         pause(&mut chance, rest);
+        // Each daemon counts its own.
+        evicted = evicted.max(soak.world.status()["cache"]["evicted_bytes"].as_u64().unwrap_or(0));
         disturb(&soak, fault, &mut chance);
         (*seen.faults.entry(fault).or_default(), next) = (next / FAULTS.len() + 1, next + 1);
     });
+    println!("up to {evicted} bytes evicted by one daemon");
+    assert!(evicted > 0, "the store is small enough for the results to crowd each other out");
     // Only who was killed, or served what could only be read, was replaced.
     let ended =
         [Fault::DaemonKilled, Fault::StoreReadOnly].iter().filter_map(|fault| seen.faults.get(fault)).sum::<usize>();
@@ -198,16 +205,24 @@ fn soak_among_faults() {
 fn soak_undisturbed() {
     let _alone = alone();
     let soak = Soak::new(compiles(3000), 1, false);
-    let mut tenths: Vec<(u64, usize)> = Vec::new();
+    let mut tenths: [Vec<(u64, usize)>; 10] = Default::default();
     let seen = endure(&soak, |seen| {
         std::thread::sleep(Duration::from_millis(50));
         let done = soak.done.load(std::sync::atomic::Ordering::Relaxed);
-        if let Some(sample) = seen.samples.last()
-            && done * 10 / soak.compiles > tenths.len()
-        {
-            tenths.push(*sample);
-        }
+        tenths[(done * 10 / soak.compiles).min(9)].extend(seen.samples.last());
     });
-    println!("KiB and descriptors by tenths of the way: {tenths:?}");
     assert_eq!(seen.daemons.len(), 1, "{}", soak.world.log());
+    let tenths = tenths.map(median);
+    println!("KiB and descriptors by tenths of the way: {tenths:?}");
+    let (_, warm) = tenths.split_at(2);
+    let (usual, last) = (median(warm.to_vec()), warm[warm.len() - 1]);
+    assert!(last.0 < usual.0 + FLAT && last.1 < usual.1 + 5, "flat once the daemon is warm: {tenths:?}");
+}
+
+/// The one in the middle, by memory and by descriptors.
+fn median(samples: Vec<(u64, usize)>) -> (u64, usize) {
+    let (mut memory, mut descriptors): (Vec<_>, Vec<_>) = samples.into_iter().unzip();
+    memory.sort_unstable();
+    descriptors.sort_unstable();
+    (memory[memory.len() / 2], descriptors[descriptors.len() / 2])
 }

@@ -253,15 +253,15 @@ impl Index {
         self.totals.results.load(Ordering::Relaxed)
     }
 
-    /// The digest of a file with this identity.
-    pub fn memo(&self, key: &[u8; 40]) -> Option<Digest> {
-        let value = self.memo.get(key).ok()??;
-        Some(Digest(value.as_ref().try_into().ok()?))
+    /// The digest of a file, if it was in this state when that was remembered.
+    pub fn memo(&self, file: &[u8; 16], state: &[u8; 24]) -> Option<Digest> {
+        let value = self.memo.get(file).ok()??;
+        Some(Digest(value.strip_prefix(state)?.try_into().ok()?))
     }
 
-    /// Remembers the digest of a file with this identity; a failure costs a reading later.
-    pub fn remember(&self, key: &[u8; 40], digest: Digest) {
-        if !matches!(self.memo.insert(key, digest.0.as_slice()), Ok(None)) {
+    /// Remembers the digest of a file in this state, in place of an earlier one; a failure costs a reading later.
+    pub fn remember(&self, file: &[u8; 16], state: &[u8; 24], digest: Digest) {
+        if !matches!(self.memo.insert(file, [state.as_slice(), &digest.0].concat()), Ok(None)) {
             return;
         }
         if self.totals.memo.fetch_add(1, Ordering::Relaxed) >= MEMO_MAX && self.memo.clear().is_ok() {
@@ -343,6 +343,16 @@ mod tests {
         assert_eq!(index.results().map(|(action, record)| (action, record.used_s)).collect::<Vec<_>>(), [(action, 7)]);
         index.put_manifest(&action, &Manifest::default(), 7).unwrap();
         assert_eq!((index.results().count(), index.action_count()), (0, 0));
+    }
+
+    #[test]
+    fn of_a_file_that_changes_the_last_state_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(dir.path()).unwrap();
+        let state = |n: u8| [n; 24];
+        (0..9).for_each(|n| index.remember(&[7; 16], &state(n), Digest::of(&[n])));
+        assert_eq!(index.memo(&[7; 16], &state(8)), Some(Digest::of(&[8])));
+        assert_eq!((index.memo(&[7; 16], &state(7)), index.totals.memo.load(Ordering::Relaxed)), (None, 1));
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub mod plugins;
 pub mod premises;
 pub mod process;
 pub mod promises;
+pub mod recent;
 pub mod records;
 pub mod refusal;
 pub mod roles;
