@@ -55,7 +55,7 @@ impl Held {
     fn check(&self) -> io::Result<()> {
         let now = Stamp::of(&fs::metadata(&self.at.0)?);
         let unchanged =
-            now.size == self.taken.size && (now.mtime_ns <= self.taken.mtime_ns || now.ino != self.taken.ino);
+            now.size == self.taken.size && (now.mtime_ns <= self.taken.mtime_ns || now.file() != self.taken.file());
         if unchanged { Ok(()) } else { Err(io::Error::other("the output changed while it was stored")) }
     }
 }

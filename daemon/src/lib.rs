@@ -28,6 +28,7 @@ pub mod ingest;
 pub mod inputs;
 pub mod invocation;
 pub mod manifest;
+pub mod manifests;
 pub mod observation;
 pub mod packed;
 pub mod paths;
