@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::{CLIENT, World, run, stdout};
+use harness::{CLIENT, World, ZCACHED, run, stdout};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -52,6 +52,24 @@ fn unharmed(world: &World, what: &str) {
     assert_eq!(stdout(&mut world.command(world.path("p/target/debug/p"))), "built", "{what}");
     // Twice bare, for the other tests that run meanwhile.
     assert!(took < bare * 2 + Duration::from_secs(1), "{what}: {took:?}, bare {bare:?}");
+}
+
+#[test]
+fn a_daemon_whose_starter_lost_patience_serves_who_comes_later() {
+    let world = World::new();
+    let (starter, told) = std::io::pipe().unwrap();
+    drop(starter);
+    let mut command = world.command(ZCACHED);
+    let mut daemon = command.args(["--activation", "client"]).stdout(told).spawn().unwrap();
+    drop(command);
+    while world.status()["daemon"].is_null() {
+        assert_eq!(daemon.try_wait().unwrap(), None, "it left");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    run(&mut world.rustc("-vV"));
+    assert_eq!((world.daemons(), world.total("invocations")), (vec![daemon.id()], 1));
+    run(&mut world.zcache("stop"));
+    daemon.wait().unwrap();
 }
 
 #[test]

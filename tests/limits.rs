@@ -1,6 +1,7 @@
 //! Limits: what a shell, a container or an administrator allows a process (`ulimit`). A build has the effect of bare under
 //! the same limit, in bounded time, whether it is the client's limit or the daemon's.
 
+mod crowd;
 mod faults;
 mod fixture;
 mod harness;
@@ -13,9 +14,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crowd::{bare, c, crowd};
 use faults::until;
 use fixture::settle;
-use harness::{CLIENT, Effect, World, ZCACHED, assert_same, effect, run, rustc};
+use harness::{CLIENT, Effect, World, ZCACHED, assert_same, effect, run, rustc, stdout};
 use nix::sys::signal::Signal;
 
 /// The user of a build whose processes are counted.
@@ -189,6 +191,105 @@ fn a_limit_of_the_daemon_costs_hits_only() {
     }
 }
 
+/// Each client is a descriptor of the daemon's, and so is each file that it reads for one.
+#[test]
+fn a_daemon_with_few_descriptors_stands_a_crowd() {
+    let build = Build::new(None);
+    let world = &build.world;
+    let units: Vec<_> = (0..100).map(|client| c(world, client, client)).collect();
+    let bare = bare(world, &units);
+    let mut daemon = build.daemon("-n 32");
+    for round in ["first", "second", "third"] {
+        let (effects, times) = crowd(world, &units, Some(CLIENT));
+        let longest = times.into_iter().max().unwrap();
+        println!("{round}: {longest:?}; {}", world.status()["totals"]);
+        for (client, (want, got)) in bare.iter().zip(&effects).enumerate() {
+            assert_same(want, got, &format!("{round} crowd, client {client}"));
+        }
+        assert!(longest < PATIENCE, "{round}: {longest:?}");
+    }
+    // Some may have lost patience, but none was taken for what it is not.
+    let totals = &world.status()["totals"];
+    assert_eq!((totals["bypasses"].as_u64(), totals["errors"].as_u64()), (Some(0), Some(0)), "{}", world.status());
+    assert!(daemon.try_wait().unwrap().is_none(), "{}", world.log());
+    let pid = faults::daemon(world);
+    until("it serves what comes later", world, || {
+        let before = world.total("hits");
+        build.is_as_bare("-c 0", "after the crowds");
+        world.total("hits") >= before + 18
+    });
+    assert_eq!(faults::daemon(world), pid, "the same daemon");
+}
+
+/// Eight packages and eight sources of C.
+fn many_units() -> World {
+    let world = World::new();
+    for n in 0..8 {
+        world.write(&[
+            (&format!("w/m{n}/src/lib.rs"), &format!("pub fn f() -> usize {{ {n} }}\n")),
+            (&format!("w/m{n}/Cargo.toml"), &format!("[package]\nname = \"m{n}\"\nedition = \"2024\"\n")),
+            (&format!("w/{n}.c"), &format!("int f{n}(void) {{ return {n}; }}\n")),
+        ]);
+    }
+    let rule = "t/%.o: %.c\n\t$(CC) -c $< -o $@\n";
+    world.write(&[
+        ("w/Cargo.toml", "[workspace]\nmembers = [\"m*\"]\nresolver = \"3\"\n"),
+        ("w/Makefile", &format!("all: $(patsubst %.c,t/%.o,$(wildcard *.c))\n{rule}")),
+    ]);
+    world
+}
+
+/// How `line` ends in the directory `w`, and the objects and libraries that it makes.
+fn drive(world: &World, line: &str, cached: bool, descriptors: usize) -> Effect {
+    world.remove("w/t");
+    fs::create_dir(world.path("w/t")).unwrap();
+    let mut shell = world.command("bash");
+    shell.args(["-c", &format!("ulimit -n {descriptors}; exec timeout 60 {line}")]).current_dir(world.path("w"));
+    shell.env("CARGO_INCREMENTAL", "0").env("CC", "gcc");
+    if cached {
+        shell.env("RUSTC_WRAPPER", CLIENT).env("CC", format!("{CLIENT} gcc"));
+    }
+    let mut effect = effect(&mut shell, &world.path("w/t"));
+    let is_result = |kind: &std::ffi::OsStr| kind == "o" || kind == "rlib";
+    effect.files.retain(|name, _| name.extension().is_some_and(is_result));
+    // They are in no order.
+    effect.stdout.clear();
+    effect
+}
+
+/// What drives a build needs descriptors as well, and the daemon that its first compile starts gets no more than it has.
+#[test]
+fn drivers_with_few_descriptors_build_as_without_zcache() {
+    for line in ["make -j4", "cargo build -q -j4 --offline --target-dir t"] {
+        let world = many_units();
+        let passes = |descriptors: &usize| (0..3).all(|_| drive(&world, line, false, *descriptors).code == Some(0));
+        // cargo itself needs some more for what happens to run at the same time.
+        let spare = if line.starts_with("cargo") { 16 } else { 0 };
+        let least = (32..1024).step_by(8).find(passes).unwrap() + spare;
+        let bare = drive(&world, line, false, least);
+        assert!(bare.files.len() >= 8, "{line}: {:?}", bare.files.keys());
+        for round in 0..3 {
+            let got = drive(&world, line, true, least);
+            assert_same(&bare, &got, &format!("{line}, {least} descriptors, build {round}\n{}", world.log()));
+        }
+        println!("{line}: {least} descriptors; {}", world.status()["totals"]);
+    }
+}
+
+#[test]
+fn what_limits_keep_from_the_cache_is_counted() {
+    let build = Build::new(None);
+    let world = &build.world;
+    build.is_as_bare("-v 200000", "no daemon");
+    assert_eq!(world.daemons(), [0; 0], "it would have inherited the limit");
+    let said = stdout(&mut world.zcache("status"));
+    assert!(said.contains("ulimit"), "{said}");
+    run(&mut world.zcache("start"));
+    build.is_as_bare("-v 200000", "a daemon");
+    assert_eq!(world.status()["bypass_reasons"]["tight_limits"], 18, "{}", world.status());
+    build.is_served("without a limit");
+}
+
 /// Threads count as processes.
 #[test]
 #[ignore = "needs root, to be another user"]
@@ -265,8 +366,8 @@ fn a_log_that_cannot_be_written_stops_nothing() {
     (0..8).for_each(|n| compile(n, &format!("int f(void) {{ return {n}; }}\n")));
     (8..12).for_each(|n| compile(n, "const char *f(void) { return __TIME__; }\n"));
     limit("unlimited");
-    // The index may have failed; it is looked after.
-    until("it can be cleared", &world, || {
+    // The index may have failed as well, and is opened again after a while.
+    until("the store is cleared", &world, || {
         let began = Instant::now();
         let cleared = world.zcache("clear").output().unwrap().status.success();
         assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());

@@ -1,6 +1,7 @@
 //! Load: a thousand clients at the same moment, of one unit and of as many units. Each gets what bare gives, one compile
 //! serves all that need the same, and the daemon is afterwards what it was before.
 
+mod crowd;
 mod faults;
 #[path = "fixture/mod.rs"]
 mod fixture;
@@ -9,110 +10,27 @@ mod soak;
 mod storage;
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crowd::{Unit, bare, c, crowd, rust, within};
 use faults::{daemon, descriptors, memory, until};
-use harness::{CLIENT, Counts, Effect, World, assert_same, files, run, rustc};
+use harness::{CLIENT, Counts, Effect, World, assert_same, run};
 use soak::fault::{FAULTS, Fault, Seen, disturb, pause};
 use soak::{Chance, Soak};
 
 /// How many come at once.
 const CLIENTS: usize = 1000;
-/// How many compiles bare may run beside each other.
-const BARE: usize = 4;
 /// Who compiles during a soak.
 const WORKERS: usize = 4;
 /// What the daemon's memory may grow by from one crowd to the next, KiB.
 const GROWTH: u64 = 32 << 10;
 
+/// What the daemon's memory may differ by once it is warm, KiB.
+const FLAT: u64 = 3 << 10;
+
 /// One crowd at a time: the machine is busy with it.
 static ALONE: Mutex<()> = Mutex::new(());
-
-/// A unit as a client compiles it: its directory and the command.
-struct Unit {
-    dir: String,
-    arguments: Vec<String>,
-}
-
-/// A source of C whose compile prints a warning.
-fn c(world: &World, client: usize, number: usize) -> Unit {
-    let dir = format!("c{client}");
-    let text = format!("#warning \"number {number}\"\nint f(void) {{ return {number}; }}\n");
-    world.write(&[(&format!("{dir}/x.c"), &text), (&format!("{dir}/out/.keep"), "")]);
-    Unit { dir, arguments: words("gcc -c x.c -o out/x.o") }
-}
-
-fn rust(world: &World, client: usize, number: usize) -> Unit {
-    let dir = format!("r{client}");
-    let text = format!("pub fn f() -> usize {{ let unused = 0; {number} }}\n");
-    world.write(&[(&format!("{dir}/x.rs"), &text), (&format!("{dir}/out/.keep"), "")]);
-    // The results of one command line in many checkouts crowd each other out, so each has its own.
-    let line = format!("{} x.rs --crate-name x{number} --crate-type lib --emit link,dep-info", rustc().display());
-    Unit { dir, arguments: words(&format!("{line} --out-dir out")) }
-}
-
-fn words(line: &str) -> Vec<String> {
-    line.split(' ').map(str::to_owned).collect()
-}
-
-impl Unit {
-    /// Waits at `gate` until nobody holds its other end, then compiles.
-    fn waiting(&self, world: &World, client: Option<&str>, gate: Stdio) -> Command {
-        let out = world.path(&self.dir).join("out");
-        fs::remove_dir_all(&out).expect("a directory");
-        fs::create_dir(&out).expect("a directory");
-        let mut command = world.command("sh");
-        command.args(["-c", "read _; exec \"$@\" </dev/null >out/stdout 2>out/stderr", "sh"]);
-        command.args(client).args(&self.arguments).current_dir(world.path(&self.dir)).stdin(gate);
-        command
-    }
-
-    /// What it left, its end being `code`.
-    fn effect(&self, world: &World, code: Option<i32>) -> Effect {
-        let files = files(&world.path(&self.dir).join("out"));
-        let text = |name: &str| String::from_utf8_lossy(&files[Path::new(name)].1).into_owned();
-        Effect { code, stdout: text("stdout"), stderr: text("stderr"), files }
-    }
-}
-
-/// Effects of all units, every one of which has been started before the first goes on; and how long each took from then.
-fn crowd(world: &World, units: &[Unit], client: Option<&str>) -> (Vec<Effect>, Vec<Duration>) {
-    let (gate, open) = std::io::pipe().expect("a pipe");
-    let start = |unit: &Unit| {
-        let gate = Stdio::from(gate.try_clone().expect("a descriptor"));
-        unit.waiting(world, client, gate).spawn().expect("a client")
-    };
-    let children: Vec<_> = units.iter().map(start).collect();
-    let began = Instant::now();
-    drop(open);
-    std::thread::scope(|scope| {
-        let end = |(unit, mut child): (_, std::process::Child)| {
-            let thread = std::thread::Builder::new().stack_size(256 << 10);
-            let wait = move || {
-                let status = child.wait().expect("a status");
-                (Unit::effect(unit, world, status.code()), began.elapsed())
-            };
-            thread.spawn_scoped(scope, wait).expect("a thread")
-        };
-        let all: Vec<_> = units.iter().zip(children).map(end).collect();
-        all.into_iter().map(|thread| thread.join().expect("an effect")).unzip()
-    })
-}
-
-/// The same, a few at a time.
-fn bare(world: &World, units: &[Unit]) -> Vec<Effect> {
-    units.chunks(BARE).flat_map(|some| crowd(world, some, None).0).collect()
-}
-
-/// The time within which so many in a thousand were done.
-fn within(times: &[Duration], per_mille: usize) -> Duration {
-    let mut sorted = times.to_vec();
-    sorted.sort_unstable();
-    sorted[(sorted.len() * per_mille / 1000).min(sorted.len() - 1)]
-}
 
 /// A daemon under crowds, and what it was after the first.
 struct Served {
@@ -188,6 +106,22 @@ fn a_thousand_clients_of_a_thousand_units() {
     assert_served(warm, units.len());
 }
 
+/// They race to start the one that is to serve them.
+#[test]
+fn a_thousand_clients_without_a_daemon() {
+    let _alone = alone();
+    let world = World::new();
+    let units: Vec<_> = (0..CLIENTS).map(|client| c(&world, client, client % 10)).collect();
+    let few = bare(&world, &units[..10]);
+    let (effects, times) = crowd(&world, &units, Some(CLIENT));
+    println!("p50 {:?}, last {:?}; {}", within(&times, 500), within(&times, 999), world.status()["totals"]);
+    for (client, got) in effects.iter().enumerate() {
+        assert_same(&few[client % 10], got, &format!("client {client}"));
+    }
+    daemon(&world);
+    assert_eq!(world.log().matches(" serving ").count(), 1, "{}", world.log());
+}
+
 /// Where the machine is busy with others as well, some clients give up waiting and compile by themselves.
 fn assert_served(counts: Counts, clients: usize) {
     assert!(counts.hits as usize * 2 >= clients, "{counts:?}");
@@ -249,13 +183,17 @@ fn soak_among_faults() {
     let mut chance = Chance(seed | 1);
     // In a long run there is time to become warm in between.
     let rest = (soak.compiles as u64 / 50).clamp(600, 4000);
-    let mut next = 0;
+    let (mut next, mut evicted) = (0, 0);
     let seen = endure(&soak, |seen| {
         let fault = FAULTS[next % FAULTS.len()];
         pause(&mut chance, rest);
+        // Each daemon counts its own.
+        evicted = evicted.max(soak.world.status()["cache"]["evicted_bytes"].as_u64().unwrap_or(0));
         disturb(&soak, fault, &mut chance);
         (*seen.faults.entry(fault).or_default(), next) = (next / FAULTS.len() + 1, next + 1);
     });
+    println!("up to {evicted} bytes evicted by one daemon");
+    assert!(evicted > 0, "the store is small enough for the results to crowd each other out");
     // Only who was killed, or served what could only be read, was replaced.
     let ended =
         [Fault::DaemonKilled, Fault::StoreReadOnly].iter().filter_map(|fault| seen.faults.get(fault)).sum::<usize>();
@@ -267,16 +205,24 @@ fn soak_among_faults() {
 fn soak_undisturbed() {
     let _alone = alone();
     let soak = Soak::new(compiles(3000), 1, false);
-    let mut tenths: Vec<(u64, usize)> = Vec::new();
+    let mut tenths: [Vec<(u64, usize)>; 10] = Default::default();
     let seen = endure(&soak, |seen| {
         std::thread::sleep(Duration::from_millis(50));
         let done = soak.done.load(std::sync::atomic::Ordering::Relaxed);
-        if let Some(sample) = seen.samples.last()
-            && done * 10 / soak.compiles > tenths.len()
-        {
-            tenths.push(*sample);
-        }
+        tenths[(done * 10 / soak.compiles).min(9)].extend(seen.samples.last());
     });
-    println!("KiB and descriptors by tenths of the way: {tenths:?}");
     assert_eq!(seen.daemons.len(), 1, "{}", soak.world.log());
+    let tenths = tenths.map(median);
+    println!("KiB and descriptors by tenths of the way: {tenths:?}");
+    let (_, warm) = tenths.split_at(2);
+    let (usual, last) = (median(warm.to_vec()), warm[warm.len() - 1]);
+    assert!(last.0 < usual.0 + FLAT && last.1 < usual.1 + 5, "flat once the daemon is warm: {tenths:?}");
+}
+
+/// The one in the middle, by memory and by descriptors.
+fn median(samples: Vec<(u64, usize)>) -> (u64, usize) {
+    let (mut memory, mut descriptors): (Vec<_>, Vec<_>) = samples.into_iter().unzip();
+    memory.sort_unstable();
+    descriptors.sort_unstable();
+    (memory[memory.len() / 2], descriptors[descriptors.len() / 2])
 }

@@ -11,6 +11,7 @@ use zcache_proto::trace;
 use zcache_proto::v1::{self, Parent};
 
 use crate::command::Command;
+use crate::limits;
 use crate::parent;
 use crate::terminal;
 
@@ -35,7 +36,12 @@ pub struct Unasked {
 
 /// Describes `command`, run by this process.
 pub fn describe(command: &Command, parent: Option<Parent>) -> Result<Asking, Unasked> {
-    let stdin = if reads_stdin(&command.argv[1..]) { Some(source().map_err(|stdin| Unasked { stdin })?) } else { None };
+    let limited = limits::are_tight();
+    let stdin = if !limited && reads_stdin(&command.argv[1..]) {
+        Some(source().map_err(|stdin| Unasked { stdin })?)
+    } else {
+        None
+    };
     let (source, stdin) = stdin.unzip();
     let bytes = |text: &OsString| text.as_bytes().to_vec();
     let message = v1::Invocation {
@@ -52,6 +58,7 @@ pub fn describe(command: &Command, parent: Option<Parent>) -> Result<Asking, Una
         processor: processor(command),
         pid: std::process::id(),
         parent,
+        limited,
     };
     Ok(Asking { message, stdin })
 }

@@ -15,7 +15,6 @@ use zcache_proto::v1::{Hit, Outcome, Parent};
 use crate::command::{Call, Command, CommandError, NAME};
 use crate::compile::{compile, end_like};
 use crate::invocation::{Unasked, describe};
-use crate::limits;
 use crate::materialize::materialize;
 use crate::output::{is_unread, write_all};
 use crate::parent;
@@ -35,7 +34,7 @@ pub fn run(arguments: Vec<OsString>) -> ! {
         Err(error) => refuse(&error),
     };
     end_circle(&command, above.as_ref());
-    if is_disabled() || limits::are_tight() {
+    if is_disabled() {
         execute(&command, None, above);
     }
     let endpoint = Endpoint::from_env(|name| std::env::var_os(name), nix::unistd::getuid().as_raw());
@@ -70,7 +69,7 @@ fn is_disabled() -> bool {
 
 /// Asks the daemon. What was read of standard input comes back whatever the answer.
 fn ask(command: &Command, endpoint: &Endpoint, above: Option<Parent>) -> (Option<File>, Option<(Session, Event)>) {
-    if Trouble::find(endpoint).is_some() {
+    if Trouble::find(endpoint).is_some_and(|trouble| trouble != Trouble::Tight) {
         return (None, None);
     }
     let Ok(mut session) = connect(endpoint, above) else { return (None, None) };

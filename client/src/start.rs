@@ -15,6 +15,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zcache_proto::endpoint::Endpoint;
 
+use crate::limits;
 use crate::session::{Session, SessionError, check_dir, check_place};
 use crate::trouble::Trouble;
 
@@ -66,6 +67,10 @@ pub fn connect_or_start(endpoint: &Endpoint, by: By) -> Result<Session, SessionE
     made.map_err(|error| SessionError::NoPlace(endpoint.dir().display().to_string(), error))?;
     // Another user may have been faster.
     check_dir(endpoint)?;
+    // It would inherit the limits.
+    if by == By::Client && limits::are_tight() {
+        return Err(SessionError::Trouble(Trouble::Tight));
+    }
     let mut tries = 1;
     loop {
         let turn = take_turn(endpoint, until).map_err(lost)?;

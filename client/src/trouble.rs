@@ -28,6 +28,8 @@ pub enum Trouble {
     Silent,
     /// No daemon starts.
     Unstartable,
+    /// No daemon runs, and who would start one has no room for it. Others may have.
+    Tight,
 }
 
 impl Trouble {
@@ -37,6 +39,7 @@ impl Trouble {
             Self::Stopped(pid) => format!("stopped {pid}\n"),
             Self::Silent => "silent\n".to_owned(),
             Self::Unstartable => "unstartable\n".to_owned(),
+            Self::Tight => "tight\n".to_owned(),
         };
         if longest_file() < NOTE_MAX {
             // The kernel would end this process.
@@ -52,6 +55,7 @@ impl Trouble {
             Some(("stopped", pid)) => Self::Stopped(pid.parse().ok()?),
             _ if text == "silent\n" => Self::Silent,
             _ if text == "unstartable\n" => Self::Unstartable,
+            _ if text == "tight\n" => Self::Tight,
             // It is just being written.
             _ => return None,
         };
@@ -68,6 +72,11 @@ impl Trouble {
             Self::Stopped(pid) => format!("the daemon (pid {pid}) is stopped; `kill -CONT {pid}` lets it go on"),
             Self::Silent => "the daemon did not answer in time; clients do without it for a minute".to_owned(),
             Self::Unstartable => "the daemon did not start; its log says why".to_owned(),
+            Self::Tight => {
+                "compiles ran without a daemon, their limits (ulimit -v, -u) being too tight for starting one; \
+                            `zcache start` in a shell with more"
+                    .to_owned()
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Callers: who may connect to the socket, and for how long one who asks for nothing may stay. Does not know what can
 //! be asked for.
 
+use std::fs;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,8 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_stream::{Stream, StreamExt};
@@ -21,6 +24,8 @@ use crate::process::are_shown;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait after a connection could not be taken, for want of descriptors as a rule.
 const RETRY: Duration = Duration::from_millis(50);
+/// Descriptors for the files that are read and written for callers; where there are few, two for each.
+const FILES: usize = 80;
 
 /// What a request has to know of who makes it.
 #[derive(Debug, Clone)]
@@ -43,22 +48,43 @@ pub struct Call {
     stream: UnixStream,
     caller: Caller,
     patience: Pin<Box<Sleep>>,
+    _turn: OwnedSemaphorePermit,
 }
 
-/// The calls of the user `uid`. Others are refused.
+/// The calls of the user `uid`. Others are refused. No more are taken at a time than there are descriptors for: the rest
+/// wait, or lose patience, and what cannot be read for want of descriptors would look like something else.
 pub fn calls(listener: UnixListener, uid: u32) -> impl Stream<Item = io::Result<Call>> {
-    let accepted = UnixListenerStream::new(listener).then(|accepted| async move {
-        if let Err(error) = &accepted {
-            tracing::warn!(%error, "a connection could not be taken");
-            sleep(RETRY).await;
+    let turns = Arc::new(Semaphore::new(most_callers()));
+    let accepted = UnixListenerStream::new(listener).then(move |accepted| {
+        let turns = Arc::clone(&turns);
+        async move {
+            if let Err(error) = &accepted {
+                tracing::warn!(%error, "a connection could not be taken");
+                sleep(RETRY).await;
+            }
+            Some((accepted.ok()?, turns.acquire_owned().await.ok()?))
         }
-        accepted
     });
-    accepted.filter_map(move |accepted| Call::from(accepted.ok()?, uid).map(Ok))
+    accepted.filter_map(move |accepted| accepted.and_then(|(stream, turn)| Call::from(stream, turn, uid)).map(Ok))
+}
+
+fn most_callers() -> usize {
+    let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| usize::try_from(soft).unwrap_or(usize::MAX));
+    let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    let left = most.saturating_sub(open);
+    let callers = (left - FILES.min(left / 3 * 2)).clamp(1, Semaphore::MAX_PERMITS);
+    if left < 2 * FILES {
+        tracing::warn!(
+            descriptors = most,
+            callers,
+            "few descriptors (ulimit -n): so many callers are served at a time"
+        );
+    }
+    callers
 }
 
 impl Call {
-    fn from(stream: UnixStream, uid: u32) -> Option<Self> {
+    fn from(stream: UnixStream, turn: OwnedSemaphorePermit, uid: u32) -> Option<Self> {
         let peer = stream.peer_cred().ok()?;
         if peer.uid() != uid {
             tracing::warn!(uid = peer.uid(), "another user connected: refused");
@@ -66,7 +92,8 @@ impl Call {
         }
         // 0 is one in another namespace of processes.
         let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|&pid| pid != 0 && are_shown());
-        Some(Self { stream, caller: Caller { pid, asked: Arc::default() }, patience: Box::pin(sleep(PATIENCE)) })
+        let caller = Caller { pid, asked: Arc::default() };
+        Some(Self { stream, caller, patience: Box::pin(sleep(PATIENCE)), _turn: turn })
     }
 
     /// Ends in an error once the caller has been silent for too long.

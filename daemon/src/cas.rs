@@ -57,7 +57,7 @@ impl Held {
     /// when it asked, so an earlier time is no change.
     fn check(&self) -> io::Result<()> {
         let now = Stamp::of(&fs::metadata(&self.at.0)?);
-        let is_link = (now.dev, now.ino) == (self.taken.dev, self.taken.ino);
+        let is_link = now.file() == self.taken.file();
         let unchanged = now.size == self.taken.size && (now.mtime_ns <= self.taken.mtime_ns || !is_link);
         if unchanged { Ok(()) } else { Err(io::Error::other("the output changed while it was stored")) }
     }

@@ -16,7 +16,7 @@ use crate::inputs::{Stamp, has_settled, lock, path};
 use crate::paths::{Alias, tidy};
 
 /// Most names that are remembered; beyond it all are forgotten and learnt again.
-const NAMES_MAX: usize = 200_000;
+const NAMES_MAX: usize = 100_000;
 /// Most links on the way to one file: the kernel's own limit.
 const LINKS_MAX: u32 = 40;
 

@@ -138,8 +138,8 @@ impl Distiller<'_> {
         let Some(image) = image.filter(|_| record.value != trace::LOCAL) else { return true };
         if own && self.family.is_compiler(&image.program) {
             // A random seed is no date.
-            return record.value == trace::TIME
-                && !image.module_at(record.caller).is_some_and(|module| is_terminal_library(&module.path));
+            let asks = image.module_at(record.caller);
+            return record.value == trace::TIME && !asks.is_some_and(|module| is_terminal_library(&module.path));
         }
         !own && !is_tool_of(image, record)
     }

@@ -91,6 +91,7 @@ impl Store {
                 collected.blobs += 1;
             }
         }
+        self.index().prune_manifests()?;
         self.index().recount();
         collected.bytes = before.saturating_sub(self.bytes());
         self.index().flush()?;

@@ -1,5 +1,5 @@
-//! Index: what the store knows beside the blobs' bytes, in sled. The only file that names sled. Disposable: one that
-//! does not open is moved aside and begun anew, and what does not decode is as good as absent.
+//! Index: what the store knows beside the blobs' bytes, in sled, and what is long in files. The only file that names sled.
+//! Disposable: one that does not open is moved aside and begun anew, and what does not decode is as good as absent.
 
 use std::fs;
 use std::io;
@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use zcache_proto::Digest;
 
 use crate::manifest::Manifest;
-use crate::packed::{pack, unpack};
+use crate::manifests::Manifests;
+use crate::packed::pack;
 
 /// Memory that sled may use for its pages, bytes.
-const PAGES: u64 = 16 << 20;
+const PAGES: u64 = 4 << 20;
 /// Most remembered file digests; beyond it all are forgotten and learnt again.
 const MEMO_MAX: u64 = 500_000;
 
@@ -48,7 +49,7 @@ pub struct ManifestRecord {
 #[derive(Debug, Clone)]
 pub struct Index {
     db: sled::Db,
-    manifests: sled::Tree,
+    manifests: Arc<Manifests>,
     results: sled::Tree,
     blobs: sled::Tree,
     memo: sled::Tree,
@@ -98,21 +99,22 @@ fn less(total: &AtomicU64, by: u64) {
 impl Index {
     /// Opens the index at `dir`, or fails: another daemon may hold it.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        Self::open_as(sled::Config::new().path(dir))
+        Self::open_as(dir, sled::Config::new())
     }
 
     /// Opens the index at `dir`, which is removed when it is closed.
     pub fn scratch(dir: &Path) -> io::Result<Self> {
         // sled panics on some damage where it should answer with an error.
-        let opened = std::panic::catch_unwind(|| Self::open_as(sled::Config::new().path(dir).temporary(true)));
+        let opened = std::panic::catch_unwind(|| Self::open_as(dir, sled::Config::new().temporary(true)));
         opened.unwrap_or_else(|_| Err(io::Error::other("the index is damaged")))
     }
 
-    fn open_as(config: sled::Config) -> io::Result<Self> {
-        let db = config.cache_capacity(PAGES).flush_every_ms(Some(1000)).open().map_err(failed)?;
+    fn open_as(dir: &Path, config: sled::Config) -> io::Result<Self> {
+        let db = config.path(dir).cache_capacity(PAGES).flush_every_ms(Some(1000)).open().map_err(failed)?;
         let tree = |name: &str| db.open_tree(name).map_err(failed);
-        let (manifests, results, blobs) = (tree("manifests")?, tree("results")?, tree("blobs")?);
+        let (results, blobs) = (tree("results")?, tree("blobs")?);
         let (memo, meta) = (tree("memo")?, tree("meta")?);
+        let manifests = Arc::new(Manifests::open(dir.join("manifests")));
         let totals = Totals { memo: AtomicU64::new(memo.len() as u64), ..Totals::default() };
         let index = Self { db, manifests, results, blobs, memo, meta, totals: Arc::new(totals) };
         let saved = index.meta(TOTALS).and_then(|bytes| postcard::from_bytes(&bytes).ok());
@@ -141,7 +143,7 @@ impl Index {
 
     /// What is known of an action.
     pub fn manifest(&self, action: &Digest) -> Option<Manifest> {
-        unpack(&self.manifests.get(action.0).ok()??)
+        self.manifests.get(action)
     }
 
     /// Replaces what is known of an action.
@@ -151,7 +153,7 @@ impl Index {
         }
         let bytes = pack(manifest).ok_or_else(|| io::Error::other("it is too long"))?;
         let size = bytes.len() as u64;
-        self.manifests.insert(action.0, bytes).map_err(io::Error::other)?;
+        self.manifests.put(action, &bytes)?;
         self.put_result(action, &ManifestRecord { size, used_s })
     }
 
@@ -171,7 +173,7 @@ impl Index {
 
     /// Forgets an action.
     pub fn remove_manifest(&self, action: &Digest) -> io::Result<()> {
-        self.manifests.remove(action.0).map_err(io::Error::other)?;
+        self.manifests.remove(action)?;
         if let Some(bytes) = self.results.remove(action.0).map_err(io::Error::other)? {
             let size = decode(Some(bytes)).map_or(0, |record: ManifestRecord| record.size);
             Totals::removed(&self.totals.results, &self.totals.bytes, size);
@@ -196,6 +198,12 @@ impl Index {
     /// Counts anew, since a daemon that was killed may have saved its totals before its last changes.
     pub fn recount(&self) {
         self.totals.set(self.add_up());
+    }
+
+    /// Drops the manifests without a record: a daemon that was killed may not have come to write it.
+    pub fn prune_manifests(&self) -> io::Result<()> {
+        let mut lost = self.manifests.list().filter(|action| matches!(self.results.contains_key(action.0), Ok(false)));
+        lost.try_for_each(|action| self.manifests.remove(&action))
     }
 
     /// Every action that is known.
@@ -253,15 +261,15 @@ impl Index {
         self.totals.results.load(Ordering::Relaxed)
     }
 
-    /// The digest of a file with this identity.
-    pub fn memo(&self, key: &[u8; 40]) -> Option<Digest> {
-        let value = self.memo.get(key).ok()??;
-        Some(Digest(value.as_ref().try_into().ok()?))
+    /// The digest of a file, if it was in this state when that was remembered.
+    pub fn memo(&self, file: &[u8; 16], state: &[u8; 24]) -> Option<Digest> {
+        let value = self.memo.get(file).ok()??;
+        Some(Digest(value.strip_prefix(state)?.try_into().ok()?))
     }
 
-    /// Remembers the digest of a file with this identity; a failure costs a reading later.
-    pub fn remember(&self, key: &[u8; 40], digest: Digest) {
-        if !matches!(self.memo.insert(key, digest.0.as_slice()), Ok(None)) {
+    /// Remembers the digest of a file in this state, in place of an earlier one; a failure costs a reading later.
+    pub fn remember(&self, file: &[u8; 16], state: &[u8; 24], digest: Digest) {
+        if !matches!(self.memo.insert(file, [state.as_slice(), &digest.0].concat()), Ok(None)) {
             return;
         }
         if self.totals.memo.fetch_add(1, Ordering::Relaxed) >= MEMO_MAX && self.memo.clear().is_ok() {
@@ -281,8 +289,8 @@ impl Index {
 
     /// Forgets all actions and blobs; the memo and the statistics stay.
     pub fn clear(&self) -> io::Result<()> {
-        let trees = [&self.manifests, &self.results, &self.blobs];
-        trees.into_iter().try_for_each(|tree| tree.clear()).map_err(io::Error::other)?;
+        [&self.results, &self.blobs].into_iter().try_for_each(|tree| tree.clear()).map_err(io::Error::other)?;
+        self.manifests.clear()?;
         self.totals.set((0, 0, 0));
         self.save_totals()
     }
@@ -343,6 +351,16 @@ mod tests {
         assert_eq!(index.results().map(|(action, record)| (action, record.used_s)).collect::<Vec<_>>(), [(action, 7)]);
         index.put_manifest(&action, &Manifest::default(), 7).unwrap();
         assert_eq!((index.results().count(), index.action_count()), (0, 0));
+    }
+
+    #[test]
+    fn of_a_file_that_changes_the_last_state_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(dir.path()).unwrap();
+        let state = |n: u8| [n; 24];
+        (0..9).for_each(|n| index.remember(&[7; 16], &state(n), Digest::of(&[n])));
+        assert_eq!(index.memo(&[7; 16], &state(8)), Some(Digest::of(&[8])));
+        assert_eq!((index.memo(&[7; 16], &state(7)), index.totals.memo.load(Ordering::Relaxed)), (None, 1));
     }
 
     #[test]

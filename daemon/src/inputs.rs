@@ -1,7 +1,6 @@
 //! Inputs: digests of files on disk, remembered by the files' identity so that an unchanged file is read once.
 //! Knows nothing of what the files are for.
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
@@ -14,14 +13,17 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use zcache_proto::Digest;
 
+use crate::recent::Recent;
 use crate::records::Records;
 
 /// A file that changed this shortly before it was read may change again without its times showing it: two ticks of
 /// the coarsest kernel clock.
 const RACY: Duration = Duration::from_millis(20);
 
-/// Most digests kept in memory.
-const RECENT_MAX: usize = 50_000;
+/// Most files whose digests are kept in memory: as many as the largest builds read. Two hash tables that are just full.
+pub const FILES_MAX: usize = 2 * (7 << 12);
+/// Most files that our own linking touched and that are kept in memory: what one build makes in a while.
+const LINKED_MAX: usize = 2 * (7 << 10);
 
 /// What tells one state of a file from another without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,15 +53,21 @@ impl Stamp {
         }
     }
 
-    /// A key for the index.
-    pub fn key(&self) -> [u8; 40] {
-        let mut key = [0; 40];
-        let parts = [self.dev, self.ino, self.size, self.mtime_ns as u64, self.ctime_ns as u64];
-        for (slot, part) in key.chunks_exact_mut(8).zip(parts) {
-            slot.copy_from_slice(&part.to_be_bytes());
-        }
-        key
+    /// Which file it is a state of. Its earlier states never come again.
+    pub fn file(&self) -> (u64, u64) {
+        (self.dev, self.ino)
     }
+
+    /// The file and its state, as keys for the index.
+    pub fn keys(&self) -> ([u8; 16], [u8; 24]) {
+        (joined([self.dev, self.ino]), joined([self.size, self.mtime_ns as u64, self.ctime_ns as u64]))
+    }
+}
+
+fn joined<const PARTS: usize, const BYTES: usize>(parts: [u64; PARTS]) -> [u8; BYTES] {
+    let mut bytes = [0; BYTES];
+    bytes.chunks_exact_mut(8).zip(parts).for_each(|(slot, part)| slot.copy_from_slice(&part.to_be_bytes()));
+    bytes
 }
 
 /// The clock that file systems stamp with, nanoseconds since 1970.
@@ -81,15 +89,16 @@ pub fn path(bytes: &[u8]) -> &Path {
 #[derive(Debug)]
 pub struct Inputs {
     records: Records,
-    recent: Mutex<HashMap<Stamp, Digest>>,
+    recent: Mutex<Recent<(u64, u64), (Stamp, Digest)>>,
     /// Inodes whose change time our own linking moved: the stamp after, and the time at which the content was settled.
-    linked: Mutex<HashMap<Stamp, i64>>,
+    linked: Mutex<Recent<(u64, u64), (Stamp, i64)>>,
 }
 
 impl Inputs {
     /// With what is on record.
     pub fn new(records: impl Into<Records>) -> Self {
-        Self { records: records.into(), recent: Mutex::default(), linked: Mutex::default() }
+        let (recent, linked) = (Mutex::new(Recent::new(FILES_MAX)), Mutex::new(Recent::new(LINKED_MAX)));
+        Self { records: records.into(), recent, linked }
     }
 
     /// Digest of a regular file, and the state it was read in.
@@ -114,10 +123,13 @@ impl Inputs {
 
     /// The digest of a file in this state, if it has been read.
     pub fn known(&self, stamp: &Stamp) -> Option<Digest> {
-        if let Some(digest) = lock(&self.recent).get(stamp) {
+        if let Some((state, digest)) = lock(&self.recent).get(&stamp.file())
+            && state == stamp
+        {
             return Some(*digest);
         }
-        let digest = self.records.get().memo(&stamp.key())?;
+        let (file, state) = stamp.keys();
+        let digest = self.records.get().memo(&file, &state)?;
         self.keep(stamp, digest);
         Some(digest)
     }
@@ -125,8 +137,7 @@ impl Inputs {
     /// Keeps a digest, unless the file changed too shortly before.
     pub fn remember(&self, stamp: &Stamp, digest: Digest) {
         if self.is_settled(stamp) {
-            self.keep(stamp, digest);
-            self.records.get().remember(&stamp.key(), digest);
+            self.learn(stamp, digest);
         }
     }
 
@@ -135,17 +146,18 @@ impl Inputs {
     pub fn vouch(&self, at: &Path, digest: Digest, size: u64, mtime_ns: i64) {
         let Ok(stamp) = fs::symlink_metadata(at).and_then(|meta| regular(&meta)) else { return };
         if (stamp.size, stamp.mtime_ns) == (size, mtime_ns) {
-            self.keep(&stamp, digest);
-            self.records.get().remember(&stamp.key(), digest);
+            self.learn(&stamp, digest);
         }
     }
 
+    fn learn(&self, stamp: &Stamp, digest: Digest) {
+        self.keep(stamp, digest);
+        let (file, state) = stamp.keys();
+        self.records.get().remember(&file, &state, digest);
+    }
+
     fn keep(&self, stamp: &Stamp, digest: Digest) {
-        let mut recent = lock(&self.recent);
-        if recent.len() >= RECENT_MAX {
-            recent.clear();
-        }
-        recent.insert(*stamp, digest);
+        lock(&self.recent).insert(stamp.file(), (*stamp, digest));
     }
 
     /// Whether a change from now on would show in the file's times.
@@ -155,7 +167,9 @@ impl Inputs {
 
     /// The last time at which the content can have changed.
     pub fn settled_ns(&self, stamp: &Stamp) -> i64 {
-        lock(&self.linked).get(stamp).copied().unwrap_or(stamp.mtime_ns.max(stamp.ctime_ns))
+        let mut linked = lock(&self.linked);
+        let linked = linked.get(&stamp.file()).filter(|(state, _)| state == stamp);
+        linked.map_or(stamp.mtime_ns.max(stamp.ctime_ns), |(_, settled)| *settled)
     }
 
     /// Notes that our own link to a file moved its change time and nothing else.
@@ -165,12 +179,7 @@ impl Inputs {
             return;
         }
         let settled = self.settled_ns(before);
-        let mut linked = lock(&self.linked);
-        if linked.len() >= RECENT_MAX {
-            linked.clear();
-        }
-        linked.insert(*after, settled);
-        drop(linked);
+        lock(&self.linked).insert(after.file(), (*after, settled));
         if let Some(digest) = self.known(before) {
             self.remember(after, digest);
         }

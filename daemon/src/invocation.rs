@@ -78,6 +78,8 @@ pub struct Invocation {
     pub client: Option<(u64, u64)>,
     /// What its environment says of its place in the build.
     pub parent: Option<v1::Parent>,
+    /// Whether its limits leave room for nothing but the compiler.
+    pub limited: bool,
 }
 
 /// Why a request is not an invocation.
@@ -116,6 +118,7 @@ impl TryFrom<v1::Invocation> for Invocation {
             pid: wire.pid,
             client: None,
             parent: wire.parent,
+            limited: wire.limited,
         })
     }
 }

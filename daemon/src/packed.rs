@@ -5,6 +5,8 @@ use crate::manifest::Manifest;
 
 /// Longest manifest, bytes: one that claims more is damaged.
 const MANIFEST_MAX: usize = 64 << 20;
+/// Longest that it can be when it is packed, bytes, and then some.
+pub const PACKED_MAX: u64 = 2 * MANIFEST_MAX as u64;
 
 /// Paths, most of them alike: a tenth is left of them. Of a manifest that is too long the newest entries are kept; none
 /// where not even one fits.

@@ -152,7 +152,8 @@ pub async fn serve(config: Config, endpoint: Endpoint, activation: Activation) -
 fn tell_starter() -> io::Result<()> {
     let is_pipe = fs::metadata("/proc/self/fd/1").is_ok_and(|meta| meta.file_type().is_fifo());
     if is_pipe {
-        io::Write::write_all(&mut io::stdout(), b"\n")?;
+        // One that has lost patience and gone meanwhile leaves a daemon for those who come later.
+        let _ = io::Write::write_all(&mut io::stdout(), b"\n");
         nix::unistd::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
     }
     Ok(())

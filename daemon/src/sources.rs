@@ -1,7 +1,6 @@
 //! Sources: what a file that a compiler reads as source says of itself: that it wants to know the time, or whether other
 //! files are there. Knows bytes, not languages; a word counts wherever it stands.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -10,10 +9,8 @@ use std::sync::Mutex;
 use memchr::memmem;
 use zcache_proto::Digest;
 
-use crate::inputs::lock;
-
-/// Most files that are remembered.
-const KNOWN_MAX: usize = 200_000;
+use crate::inputs::{FILES_MAX, lock};
+use crate::recent::Recent;
 
 /// What a source names.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +36,14 @@ impl Marks {
 }
 
 /// Marks by the file's digest.
-#[derive(Debug, Default)]
-pub struct Sources(Mutex<HashMap<Digest, Marks>>);
+#[derive(Debug)]
+pub struct Sources(Mutex<Recent<Digest, Marks>>);
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self(Mutex::new(Recent::new(FILES_MAX)))
+    }
+}
 
 impl Sources {
     /// The marks of the file at `at`, whose digest is `digest`.
@@ -53,11 +56,7 @@ impl Sources {
             return Err(io::Error::other("the file changed"));
         }
         let marks = Marks::of(&text);
-        let mut known = lock(&self.0);
-        if known.len() >= KNOWN_MAX {
-            known.clear();
-        }
-        known.insert(digest, marks);
+        lock(&self.0).insert(digest, marks);
         Ok(marks)
     }
 }

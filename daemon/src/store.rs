@@ -1,7 +1,6 @@
 //! Store: the cas and the index as one thing on disk, with its format, its lock, its size limit and its checks.
 //! Knows digests and records, not what they are for.
 
-use std::collections::HashSet;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -20,13 +19,17 @@ use crate::inputs::{Stamp, lock};
 use crate::manifest::Manifest;
 use crate::premises::{self, Premises, Room};
 use crate::promises::Promises;
+use crate::recent::Recent;
 use crate::records::Records;
 use crate::refusal::Refusal;
 
 /// Version of the layout on disk, written to `FORMAT`.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
+/// Most blobs that are known to be whole; others are read again before they serve. Two hash tables that are just full.
+const BLOBS_MAX: usize = 2 * (7 << 13);
 /// How file systems say that they have no locks.
 const NO_LOCKS: [i32; 4] = [Errno::ENOLCK as i32, Errno::EOPNOTSUPP as i32, Errno::ENOSYS as i32, Errno::EINVAL as i32];
+
 /// Why a store does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -82,7 +85,7 @@ pub struct Store {
     pub(crate) evicted_bytes: AtomicU64,
     pub(crate) evicting: Mutex<()>,
     amending: Mutex<()>,
-    pub(crate) verified: Mutex<HashSet<Digest>>,
+    pub(crate) verified: Mutex<Recent<Digest, ()>>,
     pub(crate) promises: Mutex<Promises>,
     quarantined: AtomicU64,
 }
@@ -118,7 +121,7 @@ impl Store {
             evicted_bytes: AtomicU64::default(),
             evicting: Mutex::default(),
             amending: Mutex::default(),
-            verified: Mutex::default(),
+            verified: Mutex::new(Recent::new(BLOBS_MAX)),
             promises: Mutex::default(),
             quarantined: AtomicU64::default(),
         })
@@ -176,7 +179,7 @@ impl Store {
         let mtimes_ns = known.map_or([mtime_ns; 2], |record| record.mtimes_ns);
         let record = BlobRecord { size: scanned.size, mtimes_ns, used_s: now_s() };
         if index.put_blob(&scanned.digest, &record)? {
-            lock(&self.verified).insert(scanned.digest);
+            lock(&self.verified).insert(scanned.digest, ());
         }
         failpoint::reached(Point::AfterBlobRecord);
         Ok(())
@@ -213,7 +216,7 @@ impl Store {
             return false;
         };
         let known = stamp.size == size && record.mtimes_ns.contains(&stamp.mtime_ns);
-        if !(known && lock(&self.verified).contains(digest)) {
+        if !(known && lock(&self.verified).get(digest).is_some()) {
             match self.cas.verify(digest) {
                 Ok(true) => {}
                 Ok(false) => {
@@ -223,7 +226,7 @@ impl Store {
                 // It could not be read now, which does not make it wrong.
                 Err(_) => return false,
             }
-            lock(&self.verified).insert(*digest);
+            lock(&self.verified).insert(*digest, ());
         }
         let record = BlobRecord { size, mtimes_ns: [stamp.mtime_ns, mtime_ns], used_s: now_s() };
         // Not to know that it was looked at costs another look.

@@ -203,6 +203,8 @@ pub struct Soak {
     pub seed: u64,
     /// Whether clients are killed.
     pub kills: bool,
+    /// One compile in so many is of what nobody has compiled before.
+    pub new_in: usize,
     /// How many there have been.
     pub done: AtomicUsize,
     /// Held for writing while what a client may be about to read is damaged.
@@ -212,10 +214,11 @@ pub struct Soak {
 }
 
 impl Soak {
-    /// So many compiles.
+    /// So many compiles, and things that are new as often as `ZCACHE_SOAK_NEW_IN` says, or now and then.
     pub fn new(compiles: usize, seed: u64, kills: bool) -> Self {
+        let new_in = std::env::var("ZCACHE_SOAK_NEW_IN").map_or(200, |often| often.parse().expect("a number"));
         let (done, between, tally) = (AtomicUsize::new(0), RwLock::default(), Mutex::default());
-        Self { world: World::new(), compiles, seed, kills, done, between, tally }
+        Self { world: World::new(), compiles, seed, kills, new_in, done, between, tally }
     }
 
     /// Whether all are done.
@@ -244,7 +247,7 @@ impl Soak {
     fn once(&self, number: usize, yard: &mut Yard<'_>, chance: &mut Chance, tally: &mut Tally) {
         // rustc takes ten times as long as gcc.
         let unit = chance.below(2 * POOL.len() - 1) / 2;
-        let unique = chance.once_in(200).then_some(number);
+        let unique = chance.once_in(self.new_in).then_some(number);
         yard.change(unit, chance, unique);
         let want = yard.learn(unit, unique.is_some());
         // What a failing compile leaves of what was there before is not looked at.

@@ -42,6 +42,8 @@ pub enum Bypass {
     OtherNamespace,
     /// Its directory has no path: it was removed, or something is mounted over it.
     DirectoryGone,
+    /// The limits of its processes leave room for the compiler alone.
+    TightLimits,
 }
 
 impl fmt::Display for Bypass {
@@ -139,6 +141,9 @@ pub struct Command {
 
 /// Says what `invocation` is. Argument files come through `read`.
 pub fn parse(invocation: &Invocation, read: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> Result<Command, Bypass> {
+    if invocation.limited {
+        return Err(Bypass::TightLimits);
+    }
     if is_rustc(&invocation.argv) {
         let expanded = expand(&invocation.argv, Style::Lines, read).ok_or(Bypass::ArgumentFile)?;
         let (rustc, roots, summary) = rustc::parse(invocation, &expanded.argv)?;
