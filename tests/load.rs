@@ -27,7 +27,7 @@ const WORKERS: usize = 4;
 const GROWTH: u64 = 32 << 10;
 
 /// What the daemon's memory may differ by once it is warm, KiB.
-const FLAT: u64 = 3 << 10;
+const FLAT: u64 = 4 << 10;
 
 /// One crowd at a time: the machine is busy with it.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -179,7 +179,7 @@ fn soak_among_faults() {
     let _alone = alone();
     let seed = std::env::var("ZCACHE_SOAK_SEED").map_or(1, |seed| seed.parse().expect("a number"));
     let soak = Soak::new(compiles(2000), seed, true);
-    soak.world.write(&[("config/zcache/config.toml", "max_size = \"256 KiB\"\n")]);
+    soak.world.write(&[("config/zcache/config.toml", "max_size = \"64 KiB\"\n")]);
     let mut chance = Chance(seed | 1);
     // In a long run there is time to become warm in between.
     let rest = (soak.compiles as u64 / 50).clamp(600, 4000);

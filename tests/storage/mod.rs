@@ -204,7 +204,14 @@ impl Mount {
 
     /// Mounts it with other options.
     pub fn again(&self, options: &str) {
-        run(Command::new("mount").args(["-o", options]).arg(&self.0));
+        let mut remount = Command::new("mount");
+        remount.args(["-o", options]).arg(&self.0);
+        // It is busy while somebody writes a file.
+        let mut tries = 0..100;
+        while tries.next().is_some() && !remount.output().is_ok_and(|output| output.status.success()) {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(!tries.is_empty(), "{remount:?}");
     }
 }
 
