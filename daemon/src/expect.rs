@@ -18,6 +18,9 @@ use crate::refusal::Refusal;
 use crate::roles::RolePath;
 use crate::sources::{Marks, Sources};
 
+/// How often a file is read that is not the same afterwards.
+const READINGS: usize = 3;
+
 /// What is known of files.
 #[derive(Debug)]
 pub struct Knowledge<'a> {
@@ -162,9 +165,43 @@ fn digest(input: &Input, inputs: &Inputs) -> Result<Digest, Refusal> {
     if let Some(digest) = input.digest {
         return Ok(digest);
     }
-    let changed = || Refusal::Changed(input.path.clone());
-    let (digest, now) = inputs.digest(path(&input.path)).map_err(|_| changed())?;
     // Our own links may have been noted meanwhile, which settles a file earlier than it seemed.
-    let same = now == input.stamp || inputs.settled_ns(&now) <= inputs.settled_ns(&input.stamp);
-    if same { Ok(digest) } else { Err(changed()) }
+    let same = |now: &Stamp| *now == input.stamp || inputs.settled_ns(now) <= inputs.settled_ns(&input.stamp);
+    // One that is made while the file is read looks like a change, and is over when it is read again.
+    let mut readings = (0..READINGS).map(|_| inputs.digest(path(&input.path)).ok().filter(|(_, now)| same(now)));
+    let read = readings.find_map(|read| read.map(|(digest, _)| digest));
+    read.ok_or_else(|| Refusal::Changed(input.path.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::index::Index;
+
+    #[test]
+    fn our_own_link_to_a_file_that_is_being_read_is_no_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let inputs = Inputs::new(Index::open(&dir.path().join("index")).unwrap());
+        let at = dir.path().join("f");
+        fs::write(&at, vec![7; 64 << 20]).unwrap();
+        let state = || Stamp::of(&fs::metadata(&at).unwrap());
+        let input = Input { path: at.as_os_str().as_bytes().to_vec(), stamp: state(), digest: None, marks: None };
+        thread::sleep(Duration::from_millis(50));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(5));
+                let before = state();
+                fs::hard_link(&at, dir.path().join("g")).unwrap();
+                inputs.note_link(&before, &state());
+            });
+            digest(&input, &inputs).unwrap();
+        });
+        assert_ne!(state(), input.stamp);
+        fs::write(&at, vec![8; 64 << 20]).unwrap();
+        assert_eq!(digest(&input, &inputs), Err(Refusal::Changed(input.path.clone())));
+    }
 }
