@@ -58,6 +58,11 @@ impl Stamp {
         (self.dev, self.ino)
     }
 
+    /// Whether they are the same but for the time of the last change, which a link moves as well.
+    fn is_like(&self, other: &Self) -> bool {
+        Self { ctime_ns: 0, ..*self } == Self { ctime_ns: 0, ..*other }
+    }
+
     /// The file and its state, as keys for the index.
     pub fn keys(&self) -> ([u8; 16], [u8; 24]) {
         (joined([self.dev, self.ino]), joined([self.size, self.mtime_ns as u64, self.ctime_ns as u64]))
@@ -172,10 +177,17 @@ impl Inputs {
         linked.map_or(stamp.mtime_ns.max(stamp.ctime_ns), |(_, settled)| *settled)
     }
 
+    /// The digest of a file that was once in this state, and has not been changed since but by our own links: it may have
+    /// been removed.
+    pub fn recalled(&self, stamp: &Stamp) -> Option<Digest> {
+        let (now, digest) = *lock(&self.recent).get(&stamp.file())?;
+        let same = now.is_like(stamp) && self.settled_ns(&now) <= self.settled_ns(stamp);
+        same.then_some(digest)
+    }
+
     /// Notes that our own link to a file moved its change time and nothing else.
     pub fn note_link(&self, before: &Stamp, after: &Stamp) {
-        let same = |stamp: &Stamp| Stamp { ctime_ns: 0, ..*stamp };
-        if before == after || same(before) != same(after) {
+        if before == after || !before.is_like(after) {
             return;
         }
         let settled = self.settled_ns(before);
