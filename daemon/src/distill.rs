@@ -217,11 +217,9 @@ impl Distiller<'_> {
             return;
         }
         match errno {
-            ENOENT | ENOTDIR | ENAMETOOLONG if own => {
-                self.out.absent.insert(path);
-            }
             ENOENT | ENOTDIR | ENAMETOOLONG => {
-                self.out.absent_before.insert(path);
+                let absent = if own { &mut self.out.absent } else { &mut self.out.absent_before };
+                absent.insert(path);
             }
             _ => {
                 self.out.refusals.insert(Refusal::Unreadable(path));
