@@ -101,8 +101,9 @@ fn a_thousand_clients_of_a_thousand_units() {
     println!("bare: {:?}", began.elapsed());
     let cold = served.crowd("many units, cold", &units, &bare);
     assert_eq!(cold.hits, 0, "{cold:?}");
+    let unknown = units.len() as u64 - served.world.total("stored");
     let warm = served.crowd("many units, warm", &units, &bare);
-    assert_eq!(warm.misses, 0, "{}", served.world.status());
+    assert!(warm.misses <= unknown, "{unknown} were compiled without the daemon: {}", served.world.status());
     assert_served(warm, units.len());
 }
 

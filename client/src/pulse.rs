@@ -13,7 +13,7 @@ pub enum Doing {
     Idles,
 }
 
-/// The first thread of a process, looked at now and then.
+/// A process, looked at now and then.
 #[derive(Debug)]
 pub struct Pulse {
     pid: u32,
@@ -33,7 +33,7 @@ impl Pulse {
         match state {
             'T' | 't' | 'Z' => Doing::Stopped,
             'R' => Doing::Works,
-            _ if before != Some(worked) => Doing::Works,
+            _ if before != Some(worked) || has_runnable(self.pid) => Doing::Works,
             _ => Doing::Idles,
         }
     }
@@ -44,12 +44,20 @@ pub fn is_stopped(pid: u32) -> bool {
     Pulse::of(pid).feel() == Doing::Stopped
 }
 
-/// State of the first thread, and the time for which it has had a processor, clock ticks.
+/// State of the first thread, and the time for which all have had a processor, clock ticks.
 fn state(pid: u32) -> Option<(char, u64)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).ok()?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
     Some((fields.first()?.chars().next()?, ticks(11)?.saturating_add(ticks(12)?)))
+}
+
+/// Whether a thread waits for a processor. Where a thousand processes do, it may for seconds, and hold what the first
+/// thread waits for.
+fn has_runnable(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    stats.into_iter().any(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('R')))
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(225);
 /// How long a daemon may be silent and idle during a look-up, after the first look. It promises a sign every 500 ms.
 const SILENCE: Duration = Duration::from_millis(675);
 /// How long it may be silent because it works, or waits for a processor: a thousand others may be before us.
-const BUSY: Duration = Duration::from_secs(20);
+const BUSY: Duration = Duration::from_secs(60);
 /// How long a daemon may be idle over a commit: the outputs may have to be copied, by another of its threads.
 const COMMIT: Duration = Duration::from_secs(20);
 
