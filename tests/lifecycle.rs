@@ -6,7 +6,6 @@ mod harness;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -211,31 +210,42 @@ fn a_plain_file_in_the_sockets_place_is_left_there_and_explained() {
 
 #[test]
 fn a_server_that_is_no_zcached_harms_nothing() {
-    type Manner = fn(std::os::unix::net::UnixStream);
-    let manners: [(&str, Manner); 3] = [
-        ("hangs up", drop),
-        ("speaks something else", |mut stream| {
-            drop(std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n"))
-        }),
-        ("says nothing", |stream| {
-            std::thread::sleep(Duration::from_secs(30));
-            drop(stream);
-        }),
-    ];
-    for (what, manner) in manners {
-        let world = World::new();
-        let socket = socket(&world);
-        fs::create_dir(socket.parent().unwrap()).unwrap();
-        fs::set_permissions(socket.parent().unwrap(), fs::Permissions::from_mode(0o700)).unwrap();
-        let listener = UnixListener::bind(&socket).unwrap();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                std::thread::spawn(move || manner(stream));
-            }
-        });
+    let world = World::new();
+    // A process of its own: the tests beside this one keep this process busy, and who works is waited for.
+    world.write(&[("server.rs", SERVER)]);
+    run(world.command(harness::rustc()).args(["server.rs", "-o", "server"]).current_dir(world.path("")));
+    let at = socket(&world);
+    fs::create_dir(at.parent().unwrap()).unwrap();
+    fs::set_permissions(at.parent().unwrap(), fs::Permissions::from_mode(0o700)).unwrap();
+    for what in ["hangs up", "speaks something else", "says nothing"] {
+        let _ = fs::remove_file(&at);
+        let mut server = world.command(world.path("server")).arg(&at).arg(what).spawn().unwrap();
+        while !at.exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        world.remove("p");
         unharmed(&world, what);
+        server.kill().unwrap();
+        server.wait().unwrap();
+        let _ = fs::remove_file(at.with_extension("trouble"));
     }
 }
+
+/// Listens at the socket that it is told, and treats every caller in the manner that it is told.
+const SERVER: &str = r#"
+use std::io::Write;
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let mut all = Vec::new();
+    for mut stream in std::os::unix::net::UnixListener::bind(&arguments[1]).unwrap().incoming().flatten() {
+        match arguments[2].as_str() {
+            "hangs up" => drop(stream),
+            "speaks something else" => drop(stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")),
+            _ => all.push(stream),
+        }
+    }
+}
+"#;
 
 #[test]
 fn a_bad_configuration_is_an_error_of_the_command_and_none_of_the_build() {
