@@ -181,8 +181,9 @@ impl Inputs {
     /// been removed.
     pub fn recalled(&self, stamp: &Stamp) -> Option<Digest> {
         let (now, digest) = *lock(&self.recent).get(&stamp.file())?;
-        let same = now.is_like(stamp) && self.settled_ns(&now) <= self.settled_ns(stamp);
-        same.then_some(digest)
+        // An earlier state tells nothing: an edit may have put back all but the time of the change.
+        let is_later = now.is_like(stamp) && now.ctime_ns >= stamp.ctime_ns;
+        (is_later && self.settled_ns(&now) <= self.settled_ns(stamp)).then_some(digest)
     }
 
     /// Notes that our own link to a file moved its change time and nothing else.
@@ -225,6 +226,22 @@ mod tests {
         fs::write(&file, "two").unwrap();
         File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
         assert_ne!(inputs.digest(&file).unwrap().0, first);
+    }
+
+    #[test]
+    fn what_a_file_was_before_an_edit_with_the_time_put_back_is_not_recalled() {
+        let dir = tempfile::tempdir().unwrap();
+        let inputs = Inputs::new(Index::open(&dir.path().join("index")).unwrap());
+        let file = dir.path().join("f");
+        fs::write(&file, "one").unwrap();
+        std::thread::sleep(RACY * 3);
+        let (first, before) = inputs.digest(&file).unwrap();
+        fs::write(&file, "two").unwrap();
+        let time = std::time::UNIX_EPOCH + Duration::from_nanos(before.mtime_ns as u64);
+        File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        let after = Stamp::of(&fs::metadata(&file).unwrap());
+        assert!(before.is_like(&after));
+        assert_eq!((inputs.recalled(&before), inputs.recalled(&after)), (Some(first), None));
     }
 
     #[test]
