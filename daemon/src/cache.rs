@@ -155,7 +155,7 @@ impl Cache {
             }
             let entry = &manifest.entries[index];
             let _ = match index {
-                0 => store.note_use(&command.action, now_s()),
+                0 => store.index().use_manifest(&command.action, now_s()),
                 _ => store.amend(&command.action, now_s(), |known| known.touch(entry)),
             };
             self.fold_hit(asked, command, &entry.expectations, &entry.result);

@@ -15,7 +15,7 @@ use crate::failpoint::{self, Point};
 use crate::inputs::Stamp;
 use crate::template::names_root;
 
-/// An output no longer than this is copied in the time that a link to it costs, bytes.
+/// An output no longer than this is copied while the client waits; a link to it would be made, copied and removed, bytes.
 const SMALL: u64 = 128 << 10;
 
 /// The blobs of one store.

@@ -159,8 +159,12 @@ impl Index {
 
     /// Notes a use of an action's result.
     pub fn use_manifest(&self, action: &Digest, used_s: u64) -> io::Result<()> {
-        let known: Option<ManifestRecord> = decode(self.results.get(action.0).map_err(io::Error::other)?);
-        known.map_or(Ok(()), |known| self.put_result(action, &ManifestRecord { used_s, ..known }))
+        let used = |known: Option<&[u8]>| {
+            let record: Option<ManifestRecord> = postcard::from_bytes(known?).ok();
+            let used = record.and_then(|record| postcard::to_stdvec(&ManifestRecord { used_s, ..record }).ok());
+            used.or_else(|| known.map(<[u8]>::to_vec))
+        };
+        self.results.fetch_and_update(action.0, used).map(drop).map_err(io::Error::other)
     }
 
     fn put_result(&self, action: &Digest, record: &ManifestRecord) -> io::Result<()> {

@@ -196,12 +196,6 @@ impl Store {
         Ok(())
     }
 
-    /// Notes a use of an action's result.
-    pub fn note_use(&self, action: &Digest, used_s: u64) -> io::Result<()> {
-        let _alone = lock(&self.amending);
-        self.index().use_manifest(action, used_s)
-    }
-
     /// Promises blobs to a client that will link them with modification time `mtime_ns`: whether all are there and
     /// whole. One that is not is moved aside.
     pub fn promise(&self, blobs: &[(Digest, u64)], mtime_ns: i64) -> bool {
