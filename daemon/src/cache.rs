@@ -1,7 +1,7 @@
 //! Cache: lookup and commit, as decisions over the store, the running builds and the compiles under way. Speaks the
 //! domain's types; the wire is `service`'s, what a command means is `compilers`', what it did is `distill`'s.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -19,7 +19,7 @@ use crate::declared::{Declarations, declare};
 use crate::directories::alias;
 use crate::distill::distill;
 use crate::distilled::Distilled;
-use crate::facts::Disk;
+use crate::facts::{Disk, passed_over};
 use crate::flights::{Flights, Lead, Turn};
 use crate::ingest::Ingest;
 use crate::inputs::{coarse_now_ns, lock, path};
@@ -57,6 +57,8 @@ struct Ticket {
     asked: Arc<Asked>,
     /// Inputs of nested compiles; none where this one does not compile.
     nested: Option<Distilled>,
+    /// Processes of the clients that have told theirs.
+    reported: BTreeSet<u32>,
     began_ns: i64,
     lead: Option<Lead>,
     /// Sources that were new when the compile began.
@@ -180,6 +182,9 @@ impl Cache {
         let mut builds = lock(&self.builds);
         builds.replace(asked.place.id);
         builds.count(asked.place.build, |build| build.bypasses += 1);
+        drop(builds);
+        // Its doings are seen, but not how the client found it.
+        self.fold(asked, Distilled::default());
         v1::Bypass { parent: Some(asked.place.for_children()), reason: reason.to_string() }
     }
 
@@ -208,8 +213,9 @@ impl Cache {
             (Ok(command), Some(_)) => self.shelf.fresh(&command.family.sources()),
             _ => Fresh::new(),
         };
-        let ticket = Ticket { asked: Arc::clone(asked), nested, began_ns: coarse_now_ns(), lead, fresh, restored };
-        lock(&self.tickets).insert(asked.place.id, ticket);
+        let (asked, reported) = (Arc::clone(asked), BTreeSet::new());
+        let ticket = Ticket { asked, nested, reported, began_ns: coarse_now_ns(), lead, fresh, restored };
+        lock(&self.tickets).insert(ticket.asked.place.id, ticket);
     }
 
     fn declarations(&self) -> Declarations<'_> {
@@ -237,7 +243,7 @@ impl Cache {
     /// Takes a finished compile, or the news that a hit could not be used. None where the ticket is unknown.
     pub fn commit(&self, outcome: v1::Outcome) -> Option<Result<(), Refusal>> {
         let ticket = lock(&self.tickets).remove(&outcome.ticket)?;
-        let Ticket { asked, nested, began_ns, lead, fresh, .. } = ticket;
+        let Ticket { asked, nested, reported, began_ns, lead, fresh, .. } = ticket;
         let name = compiler(&asked.command);
         let (Ok(command), Some(nested)) = (&asked.command, nested) else {
             lock(&self.stats).error(name);
@@ -245,7 +251,11 @@ impl Cache {
             self.fold(&asked, Distilled { refusals: [Refusal::Nested].into(), ..Distilled::default() });
             return Some(Ok(()));
         };
-        let seen = self.seen(&asked, command, nested, &outcome, began_ns);
+        let mut seen = self.seen(&asked, command, nested, &outcome, began_ns);
+        if !seen.clients.is_subset(&reported) {
+            // It was told to another daemon, or to nobody.
+            seen.refusals.insert(Refusal::Nested);
+        }
         if asked.place.parent != 0 {
             self.fold(&asked, seen.clone());
         }
@@ -320,7 +330,10 @@ impl Cache {
     fn fold(&self, asked: &Asked, mut seen: Distilled) {
         let Some(above) = lock(&self.builds).compiling_above(&asked.place) else { return };
         let mut tickets = lock(&self.tickets);
-        let Some(Ticket { asked: outer, nested: Some(nested), .. }) = tickets.get_mut(&above) else { return };
+        let Some(Ticket { asked: outer, nested: Some(nested), reported, .. }) = tickets.get_mut(&above) else { return };
+        reported.insert(asked.client.pid);
+        seen.programs.insert(asked.invocation.program.clone());
+        seen.absent_before.extend(passed_over(&asked.invocation));
         // What was set on the way down follows from the outer compile's own inputs.
         let (inner, outer) = (&asked.invocation.env, &outer.invocation.env);
         let handed_down = |name: &Vec<u8>| inner.get(name) == outer.get(name);

@@ -19,6 +19,8 @@ use crate::refusal::Refusal;
 
 /// Most renaming that is followed, bytes of paths. No compile renames so much.
 const MOVABLE: usize = 64 << 20;
+/// The variable that stands for the date where sources ask for it.
+pub const DATE: &[u8] = b"SOURCE_DATE_EPOCH";
 const ENOENT: u32 = 2;
 const ENOTDIR: u32 = 20;
 const ENAMETOOLONG: u32 = 36;
@@ -32,8 +34,11 @@ pub fn distill(records: &[Record<'_>], family: &dyn Family, call: &Invocation, a
     let mut distiller = Distiller { family, env, argv, alias, images: &images, made, movable: MOVABLE, out };
     distiller.programs();
     for (index, record) in records.iter().enumerate() {
+        if record.kind == trace::START && !images.is_exempt(index) {
+            distiller.started(index, records);
+        }
         if !images.is_exempt(index) && !distiller.calls_back(index, record) {
-            distiller.record(record, images.of_record(index), images.failure(index));
+            distiller.record(record, images.of_record(index), images.starts.failure(index));
         }
     }
     distiller.finish()
@@ -54,12 +59,8 @@ struct Distiller<'a> {
 
 impl Distiller<'_> {
     fn programs(&mut self) {
-        for program in self.images.unobserved() {
-            let _ = match self.family.zig().is_some() && (is_zig(program) || is_launcher(program)) {
-                true => self.out.declaring.insert(program.clone()),
-                false => self.out.refusals.insert(Refusal::Unobserved(program.clone())),
-            };
-        }
+        self.unobserved();
+        self.out.clients = self.images.clients();
         self.out.refusals.extend(self.images.away().map(|program| Refusal::OtherNamespace(program.to_vec())));
         for image in self.images.iter() {
             self.out.environment |= !image.is_tool;
@@ -73,12 +74,48 @@ impl Distiller<'_> {
         }
     }
 
+    /// Programs that were not watched, but for zig, which tells by itself what it reads: then its children may begin
+    /// without anybody's asking.
+    fn unobserved(&mut self) {
+        let starts = &self.images.starts;
+        let is_expected = |program: &[u8]| self.family.zig().is_some() && (is_zig(program) || is_launcher(program));
+        let (declaring, unseen): (Vec<_>, Vec<_>) = starts.unseen.iter().cloned().partition(|at| is_expected(at));
+        let displaced = starts.displaced.iter().filter(|at| self.family.zig().is_none() || !is_launcher(at));
+        let strangers = starts.strangers.iter().filter(|_| declaring.is_empty());
+        let all = displaced.chain(strangers).cloned().chain(unseen);
+        self.out.refusals.extend(all.map(Refusal::Unobserved));
+        self.out.declaring.extend(declaring);
+    }
+
+    /// Takes in the way from what was called to the program that begins at `index`: the file that was called leads to the
+    /// one that runs, or is a script whose interpreter does.
+    fn started(&mut self, index: usize, records: &[Record<'_>]) {
+        let Some(asked) = self.images.starts.asked_by(index).map(|asked| &records[asked]) else { return };
+        let (called, target, runs) = (tidy(asked.a), asked.target(), tidy(records[index].a));
+        let ways = if target.interpreter.is_empty() {
+            vec![(called, Some(runs))]
+        } else {
+            self.reads(called.clone(), Reading { time_ns: asked.time_ns, inode: target.file[1] });
+            vec![(called, None), (tidy(target.interpreter), Some(runs))]
+        };
+        for (called, runs) in ways.into_iter().filter(|(called, _)| !is_kernels(called)) {
+            if self.is_internal(&called) {
+                continue;
+            }
+            let known = self.out.started.entry(called.clone()).or_insert_with(|| runs.clone());
+            if *known != runs {
+                self.out.refusals.insert(Refusal::Changed(called));
+            }
+        }
+    }
+
     /// Whether a record starts a zcache client. That is no input: the client finds the program that it stands for along
     /// the same PATH, and reports what that does by itself.
     fn calls_back(&mut self, index: usize, record: &Record<'_>) -> bool {
         let calls = self.images.starts_client(index);
-        if calls && !record.b.is_empty() {
-            self.out.names.insert(record.b.to_vec(), Some(tidy(record.a)));
+        let name = record.target().name;
+        if calls && !name.is_empty() {
+            self.out.names.insert(name.to_vec(), Some(tidy(record.a)));
         }
         calls
     }
@@ -95,7 +132,7 @@ impl Distiller<'_> {
         let path = self.as_made(tidy(record.a));
         match record.kind {
             trace::EXEC | trace::SPAWN if record.a.is_empty() => {
-                self.out.names.insert(record.b.to_vec(), None);
+                self.out.names.insert(record.target().name.to_vec(), None);
             }
             trace::EXEC if failure.is_some_and(|errno| errno != 0) => self.failed(path, failure.unwrap_or(0), own),
             trace::WRITE | trace::RENAME | trace::LINK | trace::SYMLINK | trace::REMOVE | trace::MKDIR
@@ -160,9 +197,16 @@ impl Distiller<'_> {
     }
 
     fn read(&mut self, path: Vec<u8>, record: &Record<'_>) {
-        let inode = if record.kind == trace::READ { record.value } else { 0 };
+        let inode = match record.kind {
+            trace::READ => record.value,
+            trace::START => record.identity()[1],
+            _ => 0,
+        };
+        self.reads(path, Reading { time_ns: record.time_ns, inode });
+    }
+
+    fn reads(&mut self, path: Vec<u8>, reading: Reading) {
         if !self.is_internal(&path) {
-            let reading = Reading { time_ns: record.time_ns, inode };
             self.out.contents.entry(path).or_insert(reading).merge(reading);
         }
     }
@@ -177,6 +221,9 @@ impl Distiller<'_> {
     fn opened(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool, reader: Option<&Image>) {
         if own && record.errno == 0 && reader.is_some_and(|image| self.family.is_compiler(&image.program)) {
             self.out.sources.insert(path.clone());
+            if self.env.get(DATE).is_none() {
+                self.out.undated.insert(path.clone());
+            }
         }
         if record.errno != 0 {
             self.missed(path, record.errno, own);
@@ -301,12 +348,10 @@ impl Distiller<'_> {
     }
 
     fn program(&mut self, path: Vec<u8>, record: &Record<'_>) {
-        if record.b.is_empty() {
-            self.out.programs.insert(path.clone());
-        } else {
-            self.out.names.insert(record.b.to_vec(), Some(path.clone()));
+        match record.target().name {
+            b"" => drop(self.out.programs.insert(path)),
+            name => drop(self.out.names.insert(name.to_vec(), Some(path))),
         }
-        self.read(path, record);
     }
 
     fn written(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
@@ -380,6 +425,7 @@ impl Distiller<'_> {
         self.out.absent.retain(|path| !covers(&made, path));
         self.out.exists.retain(|path, _| !covers(&made, path));
         self.out.links.retain(|path, _| !covers(&made, path));
+        self.out.started.retain(|path, _| !covers(&made, path));
         self.out.attributes.retain(|path| !covers(&made, path));
         let contents = &self.out.contents;
         self.out.exists.retain(|path, _| !contents.contains_key(path));

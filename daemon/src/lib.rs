@@ -44,6 +44,7 @@ pub mod scrub;
 pub mod server;
 pub mod service;
 pub mod sources;
+pub mod starts;
 pub mod stats;
 pub mod status;
 pub mod store;
