@@ -57,11 +57,7 @@ const TURNS: &[Turn] = &[
         line: "PATH=$PWD/v:$PATH %./path-cc OBJECT",
         states: &["ln -sfn $G g/my; ln -sfn g v", "ln -sfn $C c/my; ln -sfn c v"],
     },
-    Turn {
-        name: "below a program of C",
-        line: "%./exec-cc OBJECT",
-        states: &["ln -sfn $G u/cc", "ln -sfn $C u/cc"],
-    },
+    Turn { name: "below a program of C", line: "%./exec-cc OBJECT", states: &["ln -sfn $G u/cc", "ln -sfn $C u/cc"] },
     Turn {
         name: "an interpreter",
         line: "%./tell OBJECT",
@@ -79,8 +75,8 @@ const TURNS: &[Turn] = &[
     },
     Turn {
         name: "a linker of rustc's",
-        line: "%$R main.rs -C linker=u/cc -o main && readelf -p .comment main",
-        states: &["ln -sfn $G u/cc", "ln -sfn $C u/cc"],
+        line: "%$R main.rs -C linker=u/cc -C strip=none -o main && nm main | grep -w -e one -e two",
+        states: &["ln -sfn ../cc-1 u/cc", "ln -sfn ../cc-2 u/cc"],
     },
     Turn {
         name: "one and the same program, that looks beside itself",
@@ -141,6 +137,8 @@ fn lay_out(world: &World) {
         make exec-cc exec.c '-DPROGRAM=\"u/cc\"' '-DMORE=\"\"'
         make as-1 exec.c '-DPROGRAM=\"{as_real}\"' '-DMORE=\"--defsym=one=1\"'
         make as-2 exec.c '-DPROGRAM=\"{as_real}\"' '-DMORE=\"--defsym=two=1\"'
+        make cc-1 exec.c '-DPROGRAM=\"/usr/bin/gcc\"' '-DMORE=\"-Wl,--defsym=one=1\"'
+        make cc-2 exec.c '-DPROGRAM=\"/usr/bin/gcc\"' '-DMORE=\"-Wl,--defsym=two=1\"'
         make other-sh -include told.h exec.c '-DPROGRAM=\"{dash}\"' '-DMORE=\"\"'
         make one/looks looks.c; cp -p one/looks two/looks"
     );

@@ -1,7 +1,7 @@
 //! Cache: lookup and commit, as decisions over the store, the running builds and the compiles under way. Speaks the
 //! domain's types; the wire is `service`'s, what a command means is `compilers`', what it did is `distill`'s.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -19,12 +19,13 @@ use crate::declared::{Declarations, declare};
 use crate::directories::alias;
 use crate::distill::distill;
 use crate::distilled::Distilled;
-use crate::facts::{Disk, passed_over};
+use crate::facts::Disk;
 use crate::flights::{Flights, Lead, Turn};
 use crate::ingest::Ingest;
 use crate::inputs::{coarse_now_ns, lock, path};
 use crate::invocation::Invocation;
 use crate::manifest::{ActionResult, Expectation};
+use crate::nested::Nested;
 use crate::observation::{TraceError, records};
 use crate::process::{self, Process, Root};
 use crate::refusal::Refusal;
@@ -56,9 +57,7 @@ pub struct Cache {
 struct Ticket {
     asked: Arc<Asked>,
     /// Inputs of nested compiles; none where this one does not compile.
-    nested: Option<Distilled>,
-    /// Processes of the clients that have told theirs.
-    reported: BTreeSet<u32>,
+    nested: Option<Nested>,
     began_ns: i64,
     lead: Option<Lead>,
     /// Sources that were new when the compile began.
@@ -197,7 +196,7 @@ impl Cache {
     pub fn miss(&self, asked: &Arc<Asked>, lead: Option<Lead>, reason: &'static str) -> v1::Miss {
         lock(&self.stats).miss(compiler(&asked.command), reason);
         lock(&self.builds).count(asked.place.build, |build| build.misses += 1);
-        self.issue(asked, Some(Distilled::default()), lead, Restored::default());
+        self.issue(asked, Some(Nested::default()), lead, Restored::default());
         let lists = |command: &Arc<Command>| command.family.zig().is_some_and(|(zig, _)| zig.unknown().is_none());
         let zig = asked.command.as_ref().is_ok_and(lists);
         v1::Miss {
@@ -208,14 +207,13 @@ impl Cache {
         }
     }
 
-    fn issue(&self, asked: &Arc<Asked>, nested: Option<Distilled>, lead: Option<Lead>, restored: Restored) {
+    fn issue(&self, asked: &Arc<Asked>, nested: Option<Nested>, lead: Option<Lead>, restored: Restored) {
         let fresh = match (&asked.command, &nested) {
             (Ok(command), Some(_)) => self.shelf.fresh(&command.family.sources()),
             _ => Fresh::new(),
         };
-        let (asked, reported) = (Arc::clone(asked), BTreeSet::new());
-        let ticket = Ticket { asked, nested, reported, began_ns: coarse_now_ns(), lead, fresh, restored };
-        lock(&self.tickets).insert(ticket.asked.place.id, ticket);
+        let ticket = Ticket { asked: Arc::clone(asked), nested, began_ns: coarse_now_ns(), lead, fresh, restored };
+        lock(&self.tickets).insert(asked.place.id, ticket);
     }
 
     fn declarations(&self) -> Declarations<'_> {
@@ -243,7 +241,7 @@ impl Cache {
     /// Takes a finished compile, or the news that a hit could not be used. None where the ticket is unknown.
     pub fn commit(&self, outcome: v1::Outcome) -> Option<Result<(), Refusal>> {
         let ticket = lock(&self.tickets).remove(&outcome.ticket)?;
-        let Ticket { asked, nested, reported, began_ns, lead, fresh, .. } = ticket;
+        let Ticket { asked, nested, began_ns, lead, fresh, .. } = ticket;
         let name = compiler(&asked.command);
         let (Ok(command), Some(nested)) = (&asked.command, nested) else {
             lock(&self.stats).error(name);
@@ -251,11 +249,7 @@ impl Cache {
             self.fold(&asked, Distilled { refusals: [Refusal::Nested].into(), ..Distilled::default() });
             return Some(Ok(()));
         };
-        let mut seen = self.seen(&asked, command, nested, &outcome, began_ns);
-        if !seen.clients.is_subset(&reported) {
-            // It was told to another daemon, or to nobody.
-            seen.refusals.insert(Refusal::Nested);
-        }
+        let seen = self.seen(&asked, command, nested, &outcome, began_ns);
         if asked.place.parent != 0 {
             self.fold(&asked, seen.clone());
         }
@@ -294,7 +288,7 @@ impl Cache {
         &self,
         asked: &Asked,
         command: &Command,
-        nested: Distilled,
+        nested: Nested,
         outcome: &v1::Outcome,
         began_ns: i64,
     ) -> Distilled {
@@ -313,7 +307,7 @@ impl Cache {
         if command.family.zig().is_some() {
             self.declarations().remove(outcome.ticket);
         }
-        seen.fold(nested);
+        nested.tell(&mut seen);
         for file in &command.argument_files {
             seen.contents.remove(&absolute(&asked.invocation.cwd, file));
         }
@@ -327,20 +321,11 @@ impl Cache {
     }
 
     /// A nested result's inputs are inputs of what it is nested in.
-    fn fold(&self, asked: &Asked, mut seen: Distilled) {
+    fn fold(&self, asked: &Asked, seen: Distilled) {
         let Some(above) = lock(&self.builds).compiling_above(&asked.place) else { return };
         let mut tickets = lock(&self.tickets);
-        let Some(Ticket { asked: outer, nested: Some(nested), reported, .. }) = tickets.get_mut(&above) else { return };
-        reported.insert(asked.client.pid);
-        seen.programs.insert(asked.invocation.program.clone());
-        seen.absent_before.extend(passed_over(&asked.invocation));
-        // What was set on the way down follows from the outer compile's own inputs.
-        let (inner, outer) = (&asked.invocation.env, &outer.invocation.env);
-        let handed_down = |name: &Vec<u8>| inner.get(name) == outer.get(name);
-        seen.env.retain(handed_down);
-        seen.env_by_role.retain(handed_down);
-        seen.env_shown.retain(handed_down);
-        nested.fold(seen);
+        let Some(Ticket { asked: outer, nested: Some(nested), .. }) = tickets.get_mut(&above) else { return };
+        nested.take(asked.client.pid, &asked.invocation, &outer.invocation, seen);
     }
 
     fn fold_hit(&self, asked: &Asked, command: &Command, expectations: &[Expectation], result: &ActionResult) {

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use zcache_proto::trace;
 
-use crate::compilers::rustc::is_rustc;
-use crate::compilers::toolchain::{file_name, is_terminal_library, owns};
-use crate::compilers::zig::{is_launcher, is_zig};
+use crate::clocks::tells_time;
+use crate::compilers::toolchain::owns;
+use crate::compilers::zig::is_launcher;
 use crate::compilers::{EnvRule, Family};
 use crate::distilled::{Distilled, Reading, covers, moved};
 use crate::images::{Image, Images};
@@ -34,8 +34,8 @@ pub fn distill(records: &[Record<'_>], family: &dyn Family, call: &Invocation, a
     let mut distiller = Distiller { family, env, argv, alias, images: &images, made, movable: MOVABLE, out };
     distiller.programs();
     for (index, record) in records.iter().enumerate() {
-        if record.kind == trace::START && !images.is_exempt(index) {
-            distiller.started(index, records);
+        if let Some(asked) = images.starts.asked_by(index).filter(|_| !images.is_exempt(index)) {
+            distiller.started(&records[asked], record);
         }
         if !images.is_exempt(index) && !distiller.calls_back(index, record) {
             distiller.record(record, images.of_record(index), images.starts.failure(index));
@@ -43,6 +43,8 @@ pub fn distill(records: &[Record<'_>], family: &dyn Family, call: &Invocation, a
     }
     distiller.finish()
 }
+
+mod programs;
 
 struct Distiller<'a> {
     family: &'a dyn Family,
@@ -58,68 +60,6 @@ struct Distiller<'a> {
 }
 
 impl Distiller<'_> {
-    fn programs(&mut self) {
-        self.unobserved();
-        self.out.clients = self.images.clients();
-        self.out.refusals.extend(self.images.away().map(|program| Refusal::OtherNamespace(program.to_vec())));
-        for image in self.images.iter() {
-            self.out.environment |= !image.is_tool;
-            let libraries = image.modules().filter(|module| module.path != image.program);
-            self.out.libraries.extend(libraries.map(|module| (file_name(&module.path).to_vec(), None)));
-        }
-        // The dynamic linker asks for these before anyone can watch.
-        self.out.env.extend([b"LD_PRELOAD".to_vec(), b"LD_AUDIT".to_vec(), b"GLIBC_TUNABLES".to_vec()]);
-        for name in self.family.unseen_env() {
-            self.asked(name, self.family.env_rule(name));
-        }
-    }
-
-    /// Programs that were not watched, but for zig, which tells by itself what it reads: then its children may begin
-    /// without anybody's asking.
-    fn unobserved(&mut self) {
-        let starts = &self.images.starts;
-        let is_expected = |program: &[u8]| self.family.zig().is_some() && (is_zig(program) || is_launcher(program));
-        let (declaring, unseen): (Vec<_>, Vec<_>) = starts.unseen.iter().cloned().partition(|at| is_expected(at));
-        let displaced = starts.displaced.iter().filter(|at| self.family.zig().is_none() || !is_launcher(at));
-        let strangers = starts.strangers.iter().filter(|_| declaring.is_empty());
-        let all = displaced.chain(strangers).cloned().chain(unseen);
-        self.out.refusals.extend(all.map(Refusal::Unobserved));
-        self.out.declaring.extend(declaring);
-    }
-
-    /// Takes in the way from what was called to the program that begins at `index`: the file that was called leads to the
-    /// one that runs, or is a script whose interpreter does.
-    fn started(&mut self, index: usize, records: &[Record<'_>]) {
-        let Some(asked) = self.images.starts.asked_by(index).map(|asked| &records[asked]) else { return };
-        let (called, target, runs) = (tidy(asked.a), asked.target(), tidy(records[index].a));
-        let ways = if target.interpreter.is_empty() {
-            vec![(called, Some(runs))]
-        } else {
-            self.reads(called.clone(), Reading { time_ns: asked.time_ns, inode: target.file[1] });
-            vec![(called, None), (tidy(target.interpreter), Some(runs))]
-        };
-        for (called, runs) in ways.into_iter().filter(|(called, _)| !is_kernels(called)) {
-            if self.is_internal(&called) {
-                continue;
-            }
-            let known = self.out.started.entry(called.clone()).or_insert_with(|| runs.clone());
-            if *known != runs {
-                self.out.refusals.insert(Refusal::Changed(called));
-            }
-        }
-    }
-
-    /// Whether a record starts a zcache client. That is no input: the client finds the program that it stands for along
-    /// the same PATH, and reports what that does by itself.
-    fn calls_back(&mut self, index: usize, record: &Record<'_>) -> bool {
-        let calls = self.images.starts_client(index);
-        let name = record.target().name;
-        if calls && !name.is_empty() {
-            self.out.names.insert(name.to_vec(), Some(tidy(record.a)));
-        }
-        calls
-    }
-
     fn record(&mut self, record: &Record<'_>, image: Option<&Image>, failure: Option<u32>) {
         let caller = image.and_then(|image| image.module_at(record.caller));
         let own = caller.is_some_and(|module| module.is_own);
@@ -158,7 +98,7 @@ impl Distiller<'_> {
             trace::SYMLINK => self.make_new(path, own),
             trace::REMOVE => self.removed(path),
             trace::MKDIR => self.directory(path, own),
-            trace::CLOCK if self.tells_time(record, image, own) && !launches => {
+            trace::CLOCK if tells_time(record, image, own, self.family) && !launches => {
                 self.out.refusals.insert(Refusal::Clock);
             }
             trace::SOCKET => {
@@ -167,18 +107,6 @@ impl Distiller<'_> {
             trace::GETCWD => self.out.asks_cwd |= !own,
             _ => {}
         }
-    }
-
-    /// Whether a reading of the clock may show in the result.
-    fn tells_time(&self, record: &Record<'_>, image: Option<&Image>, own: bool) -> bool {
-        // Who asks for a date writes it down: `__TIMESTAMP__`, however it is spelled, or an assembler's listing.
-        let Some(image) = image.filter(|_| record.value != trace::LOCAL) else { return true };
-        if own && self.family.is_compiler(&image.program) {
-            // A random seed is no date.
-            let asks = image.module_at(record.caller);
-            return record.value == trace::TIME && !asks.is_some_and(|module| is_terminal_library(&module.path));
-        }
-        !own && !is_tool_of(image, record)
     }
 
     /// Whether `path` is no input, whatever is done to it.
@@ -347,13 +275,6 @@ impl Distiller<'_> {
         }
     }
 
-    fn program(&mut self, path: Vec<u8>, record: &Record<'_>) {
-        match record.target().name {
-            b"" => drop(self.out.programs.insert(path)),
-            name => drop(self.out.names.insert(name.to_vec(), Some(path))),
-        }
-    }
-
     fn written(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
         if is_kernels(&path) || self.family.is_state(&path) {
             return;
@@ -433,11 +354,6 @@ impl Distiller<'_> {
         self.out.refusals.extend(appeared.map(Refusal::Changed));
         self.out
     }
-}
-
-/// The linker and its like ask for the time, and it shows in nothing they make; what they load for the project may.
-fn is_tool_of(image: &Image, record: &Record<'_>) -> bool {
-    image.is_tool && !is_rustc(&image.program) && image.module_at(record.caller).is_some()
 }
 
 #[cfg(test)]

@@ -151,9 +151,110 @@ impl Going<'_> {
     }
 
     fn take_begun(&mut self, is_meant: impl Fn(usize) -> bool) -> Option<usize> {
-        let (pid, start) = self.begun.iter().flat_map(|(pid, begun)| begun.iter().map(|start| (*pid, *start)))
-            .filter(|(_, start)| is_meant(*start)).min_by_key(|(_, start)| *start)?;
+        let (pid, start) = self
+            .begun
+            .iter()
+            .flat_map(|(pid, begun)| begun.iter().map(|start| (*pid, *start)))
+            .filter(|(_, start)| is_meant(*start))
+            .min_by_key(|(_, start)| *start)?;
         self.begun.get_mut(&pid)?.retain(|known| *known != start);
         Some(start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: u32 = 7;
+    /// Which executable a program is: told by its first letter.
+    fn file(program: &str) -> [u8; trace::IDENTITY_LEN] {
+        trace::identity_bytes([1, program.bytes().next().map_or(0, u64::from)])
+    }
+
+    /// A record by a word: `10 entry cc`, `10<7 start cc`, `10 exec ld`, `10 spawn 11 as`, `10 exit`.
+    fn record(words: &'static str) -> Record<'static> {
+        let words: Vec<&str> = words.split(' ').collect();
+        let (pid, parent) = words[0].split_once('<').unwrap_or((words[0], "0"));
+        let number = |text: &str| text.parse::<u64>().unwrap();
+        let program = words.last().copied().unwrap();
+        let target = trace::target_parts(&file(program), &file(program), b"", b"").concat().leak();
+        let (kind, value, b): (u16, u64, &[u8]) = match words[1] {
+            "entry" => (trace::ENTRY, 0, target),
+            "exec" => (trace::EXEC, 0, target),
+            "failed" => (trace::EXEC_FAILED, 0, b""),
+            "spawn" => (trace::SPAWN, number(words[2]), target),
+            "start" => (trace::START, number(parent), file(program).to_vec().leak()),
+            "exempt" => (trace::EXEMPT, 0, b""),
+            _ => (trace::EXIT, 0, b""),
+        };
+        let (pid, a) = (number(pid) as u32, program.as_bytes());
+        Record { kind, flags: 0, pid, errno: 0, time_ns: 0, caller: 0, value, a, b }
+    }
+
+    /// What was not watched of a compiler `cc`, between its start and its end, in which `middle` happened.
+    fn gaps(middle: &[&'static str]) -> [Vec<String>; 3] {
+        let all = ["7 entry cc", "10<7 start cc"].iter().chain(middle).chain(&["10 exit"]);
+        gaps_of(all.map(|words| record(words)).collect())
+    }
+
+    fn gaps_of(records: Vec<Record<'static>>) -> [Vec<String>; 3] {
+        let starts = Starts::of(&records, CLIENT, b"cc");
+        let texts = |list: &[Vec<u8>]| list.iter().map(|at| String::from_utf8_lossy(at).into_owned()).collect();
+        [texts(&starts.unseen), texts(&starts.displaced), texts(&starts.strangers)]
+    }
+
+    #[test]
+    fn what_was_asked_for_and_began_was_watched() {
+        for middle in [
+            &[][..],
+            &["11 exec as", "11<10 start as", "11 exit"],
+            &["10 spawn 11 as", "11<10 start as", "11 exit"],
+            &["11<10 start as", "11 exit", "10 spawn 11 as"],
+            &["10 exec ld", "10<7 start ld"],
+            &["10 exec none", "10 failed", "10 exec ld", "10<7 start ld"],
+            // By the C library, which does not say in which process.
+            &["10 spawn 0 sh", "11<10 start sh", "11 exit"],
+            // A number that is used again.
+            &["11<10 start as", "11 exit", "10 spawn 11 as", "11<10 start ld", "11 exit", "10 spawn 11 ld"],
+            // A client reports by itself what it starts, and is watched again in what it becomes.
+            &["11<10 start zc", "11 exempt", "10 spawn 11 zc", "11 spawn 12 ld"],
+            &["11 exec zc", "11<10 start zc", "11 exempt", "11 exec ld", "11<10 start ld", "11 exit"],
+        ] {
+            assert_eq!(gaps(middle).concat(), [""; 0], "{middle:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_proven_to_be_what_was_asked_for_was_not_watched() {
+        for (middle, unseen, displaced, strangers) in [
+            (&["10 spawn 11 static"][..], "static", "", ""),
+            (&["11 exec static"], "static", "", ""),
+            (&["11<10 start as", "10 spawn 11 as"], "as", "", ""),
+            // It keeps its number and becomes something that can be watched.
+            (&["11 exec static", "11<10 start as", "11 exit"], "", "static", ""),
+            (&["10 spawn 11 static", "11<10 start as", "11 exit"], "", "static", ""),
+            (&["11 exec static", "11<10 start as", "11 exec ld", "11<10 start ld", "11 exit"], "", "static", ""),
+            // It starts another process.
+            (&["10 spawn 11 static", "12<11 start as", "12 exit"], "static", "", "as"),
+            (&["12<10 start as", "12 exit"], "", "", "as"),
+            (&["10 spawn 0 sh", "12<10 start as", "12 exit"], "sh", "", "as"),
+        ] {
+            let found = gaps(middle).map(|list| list.join(" "));
+            assert_eq!(found, [unseen, displaced, strangers], "{middle:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_program_is_the_one_that_the_client_started() {
+        for (all, unseen, displaced, strangers) in [
+            (&["7 entry cc"][..], "cc", "", ""),
+            (&["7 entry static", "10<7 start cc", "10 exit"], "", "static", ""),
+            (&["7 entry static", "11<10 start cc", "11 exit"], "cc", "", "cc"),
+            (&["10<7 start cc", "10 exit"], "cc", "", ""),
+        ] {
+            let found = gaps_of(all.iter().map(|words| record(words)).collect()).map(|list| list.join(" "));
+            assert_eq!(found, [unseen, displaced, strangers], "{all:?}");
+        }
     }
 }
