@@ -52,7 +52,7 @@ unsafe fn real_exec(real: &crate::real::Real, file: *const c_char, arguments: Te
 
 #[inline(never)]
 unsafe fn execute(caller: usize, file: *const c_char, arguments: Texts, environment: Texts) -> c_int {
-    let call = Call::starting(caller);
+    let call = Call::starting(caller, environment);
     let mut space = space();
     let program = Program::named(here(file), &mut space);
     become_program(&call, &program, environment, |merged| real_exec(&EXECVE, file, arguments, merged))
@@ -60,7 +60,7 @@ unsafe fn execute(caller: usize, file: *const c_char, arguments: Texts, environm
 
 #[inline(never)]
 unsafe fn search(caller: usize, file: *const c_char, arguments: Texts, environment: Texts) -> c_int {
-    let call = Call::starting(caller);
+    let call = Call::starting(caller, environment);
     let mut space = space();
     let program = Program::searched(&call, file, &mut space);
     become_program(&call, &program, environment, |merged| real_exec(&EXECVPE, file, arguments, merged))
@@ -85,7 +85,7 @@ hook!(fn execvpe(file: *const c_char, arguments: Texts, environment: Texts) -> c
 hook!(fn fexecve(fd: c_int, arguments: Texts, environment: Texts) -> c_int, real, caller => {
     let mut space = space();
     let program = Program::open(fd, &mut space);
-    become_program(&Call::starting(caller), &program, environment, |merged| real(fd, arguments, merged))
+    become_program(&Call::starting(caller, environment), &program, environment, |merged| real(fd, arguments, merged))
 });
 
 hook!(
@@ -95,7 +95,7 @@ hook!(
         let mut space = space();
         let program =
             if itself { Program::open(dir, &mut space) } else { Program::named(At(dir, path), &mut space) };
-        let call = Call::starting(caller);
+        let call = Call::starting(caller, environment);
         become_program(&call, &program, environment, |merged| real(dir, path, arguments, merged, flags))
     }
 );

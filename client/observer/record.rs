@@ -1,7 +1,7 @@
 //! Writing records: one call's time, caller and result, its paths made absolute, appended to the shared trace.
 //! Does not know which functions there are, nor where the trace comes from.
 
-use crate::{session, sys, trace};
+use crate::{environment, session, sys, trace};
 use core::ffi::{c_char, c_int};
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
@@ -72,10 +72,11 @@ impl Call {
         Call { time: if session::ready() { now() } else { 0 }, caller }
     }
 
-    /// A start of another program, which is recorded even of a process that is left alone otherwise: what it becomes
-    /// is watched again.
-    pub unsafe fn starting(caller: usize) -> Call {
-        Call { time: if session::starts() { now() } else { 0 }, caller }
+    /// A start of another program. It is recorded even of a process that is left alone otherwise, because what that
+    /// becomes is watched again; unless it hands on a trace of its own.
+    pub unsafe fn starting(caller: usize, environment: *const *const c_char) -> Call {
+        let recorded = session::ready() || session::is_exempt() && !environment::has_trace(environment);
+        Call { time: if recorded { now() } else { 0 }, caller }
     }
 
     #[inline(always)]

@@ -52,9 +52,9 @@ pub unsafe fn ready() -> bool {
     }
 }
 
-/// Whether starts of programs are recorded.
-pub unsafe fn starts() -> bool {
-    ready() || STATE.load(Acquire) == EXEMPT
+/// Whether starts of programs are recorded, and nothing else.
+pub fn is_exempt() -> bool {
+    STATE.load(Acquire) == EXEMPT
 }
 
 /// Stops recording in this process and its forks.

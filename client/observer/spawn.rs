@@ -45,7 +45,7 @@ hook!(
         arguments: Texts,
         environment: Texts
     ) -> c_int, real, caller => {
-        let call = Call::starting(caller);
+        let call = Call::starting(caller, environment);
         let mut space = space();
         let program = Program::named(here(file), &mut space);
         start_program(&call, &program, child, environment, |child, merged| {
@@ -63,7 +63,7 @@ hook!(
         arguments: Texts,
         environment: Texts
     ) -> c_int, real, caller => {
-        let call = Call::starting(caller);
+        let call = Call::starting(caller, environment);
         let mut space = space();
         let program = Program::searched(&call, file, &mut space);
         start_program(&call, &program, child, environment, |child, merged| {
@@ -129,7 +129,7 @@ unsafe fn take_back(lent: &mut Lent) {
 /// Runs what starts a shell.
 unsafe fn with_lent<T>(caller: usize, run: impl FnOnce() -> T) -> T {
     modules::scan();
-    Program::named(here(SHELL.as_ptr()), &mut space()).announce(Call::starting(caller).event(trace::SPAWN));
+    Program::named(here(SHELL.as_ptr()), &mut space()).announce(Call::starting(caller, sys::environ).event(trace::SPAWN));
     let lent = !session::hidden().preload.is_null() && alone(|lent| lend(lent));
     let result = run();
     if lent {

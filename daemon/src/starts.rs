@@ -39,8 +39,6 @@ struct Going<'a> {
     begun: HashMap<u32, Vec<usize>>,
     /// Children that were started.
     spawned: Vec<usize>,
-    /// Processes that are zcache clients: those of their children report by themselves.
-    clients: HashSet<u32>,
 }
 
 impl Starts {
@@ -73,7 +71,6 @@ impl Starts {
                     None => going.begun.entry(pid).or_default().push(index),
                 }
                 going.before.remove(&pid);
-                going.clients.remove(&pid);
                 going.running.insert(pid, record.a);
             }
             trace::EXEC | trace::SPAWN if record.has(trace::FOREIGN | trace::AWAY) => {
@@ -87,13 +84,8 @@ impl Starts {
                 self.failed.extend(going.awaited.remove(&pid).map(|exec| (exec, record.errno)));
                 going.running.extend(going.before.remove(&pid).map(|program| (pid, program)));
             }
-            trace::SPAWN if !going.clients.contains(&pid) => going.spawned.push(index),
-            trace::EXIT | trace::EXEMPT => {
-                going.running.remove(&pid);
-                if record.kind == trace::EXEMPT {
-                    going.clients.insert(pid);
-                }
-            }
+            trace::SPAWN => going.spawned.push(index),
+            trace::EXIT | trace::EXEMPT => drop(going.running.remove(&pid)),
             _ => {}
         }
     }
@@ -218,7 +210,7 @@ mod tests {
             // A number that is used again.
             &["11<10 start as", "11 exit", "10 spawn 11 as", "11<10 start ld", "11 exit", "10 spawn 11 ld"],
             // A client reports by itself what it starts, and is watched again in what it becomes.
-            &["11<10 start zc", "11 exempt", "10 spawn 11 zc", "11 spawn 12 ld"],
+            &["11<10 start zc", "11 exempt", "10 spawn 11 zc"],
             &["11 exec zc", "11<10 start zc", "11 exempt", "11 exec ld", "11<10 start ld", "11 exit"],
         ] {
             assert_eq!(gaps(middle).concat(), [""; 0], "{middle:?}");

@@ -83,7 +83,8 @@ pub const SOCKET: u16 = 18;
 pub const GETCWD: u16 = 19;
 /// The process ended in an orderly way.
 pub const EXIT: u16 = 20;
-/// The process is a zcache client and is no longer recorded: what it does is reported by itself.
+/// The process is a zcache client and is no longer recorded, but for programs that it starts without a trace of their
+/// own: what it does is reported by itself.
 pub const EXEMPT: u16 = 21;
 /// The client that made the trace is about to start the first program. `a` and `b` as for [`EXEC`].
 pub const ENTRY: u16 = 22;
