@@ -18,11 +18,12 @@ type Texts = *const *const c_char;
 unsafe fn become_program(
     call: &Call,
     program: &Program,
+    arguments: Texts,
     environment: Texts,
     attempt: impl Fn(Texts) -> c_int,
 ) -> c_int {
     modules::scan();
-    program.announce(call.event(trace::EXEC));
+    program.announce(call.event(trace::EXEC), arguments);
     let mut merged = Merged::empty();
     let mut result = attempt(merged.build(environment, program.is_entered()));
     if sys::errno() == sys::E2BIG {
@@ -55,7 +56,7 @@ unsafe fn execute(caller: usize, file: *const c_char, arguments: Texts, environm
     let call = Call::starting(caller, environment);
     let mut space = space();
     let program = Program::named(here(file), &mut space);
-    become_program(&call, &program, environment, |merged| real_exec(&EXECVE, file, arguments, merged))
+    become_program(&call, &program, arguments, environment, |merged| real_exec(&EXECVE, file, arguments, merged))
 }
 
 #[inline(never)]
@@ -63,7 +64,7 @@ unsafe fn search(caller: usize, file: *const c_char, arguments: Texts, environme
     let call = Call::starting(caller, environment);
     let mut space = space();
     let program = Program::searched(&call, file, &mut space);
-    become_program(&call, &program, environment, |merged| real_exec(&EXECVPE, file, arguments, merged))
+    become_program(&call, &program, arguments, environment, |merged| real_exec(&EXECVPE, file, arguments, merged))
 }
 
 hook!(fn execve(file: *const c_char, arguments: Texts, environment: Texts) -> c_int, _real, caller => {
@@ -85,7 +86,7 @@ hook!(fn execvpe(file: *const c_char, arguments: Texts, environment: Texts) -> c
 hook!(fn fexecve(fd: c_int, arguments: Texts, environment: Texts) -> c_int, real, caller => {
     let mut space = space();
     let program = Program::open(fd, &mut space);
-    become_program(&Call::starting(caller, environment), &program, environment, |merged| real(fd, arguments, merged))
+    become_program(&Call::starting(caller, environment), &program, arguments, environment, |merged| real(fd, arguments, merged))
 });
 
 hook!(
@@ -96,7 +97,7 @@ hook!(
         let program =
             if itself { Program::open(dir, &mut space) } else { Program::named(At(dir, path), &mut space) };
         let call = Call::starting(caller, environment);
-        become_program(&call, &program, environment, |merged| real(dir, path, arguments, merged, flags))
+        become_program(&call, &program, arguments, environment, |merged| real(dir, path, arguments, merged, flags))
     }
 );
 

@@ -22,6 +22,7 @@ unsafe fn opened(call: &Call, path: At, flags: c_int, mode: u32, fd: c_int) {
         call.event(trace::STAT).errno(errno).path(path);
     } else if flags & (sys::O_ACCMODE | sys::O_CREAT | sys::O_TRUNC) == 0 {
         let directory = if flags & sys::O_DIRECTORY != 0 { trace::DIRECTORY } else { 0 };
+        crate::process::has_read();
         call.event(trace::READ).flags(directory).errno(errno).value(sys::inode(fd)).path(path);
     } else {
         let create = if flags & sys::O_CREAT != 0 { trace::CREATE } else { 0 };

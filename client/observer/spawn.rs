@@ -8,7 +8,7 @@ use crate::session::{self, here};
 use crate::{modules, sys, trace};
 use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char, c_int, c_void};
-use core::ptr::null_mut;
+use core::ptr::{null, null_mut};
 use core::sync::atomic::{AtomicBool, Ordering::*};
 
 type Texts = *const *const c_char;
@@ -18,7 +18,7 @@ unsafe fn start_program(
     call: &Call,
     program: &Program,
     child: *mut c_int,
-    environment: Texts,
+    (arguments, environment): (Texts, Texts),
     start: impl Fn(*mut c_int, Texts) -> c_int,
 ) -> c_int {
     let mut merged = Merged::empty();
@@ -31,7 +31,7 @@ unsafe fn start_program(
     }
     merged.release();
     if result == 0 {
-        program.announce(call.event(trace::SPAWN).value(*child as u64));
+        program.announce(call.event(trace::SPAWN).value(*child as u64), arguments);
     }
     result
 }
@@ -48,7 +48,7 @@ hook!(
         let call = Call::starting(caller, environment);
         let mut space = space();
         let program = Program::named(here(file), &mut space);
-        start_program(&call, &program, child, environment, |child, merged| {
+        start_program(&call, &program, child, (arguments, environment), |child, merged| {
             real(child, file, actions, attributes, arguments, merged)
         })
     }
@@ -66,7 +66,7 @@ hook!(
         let call = Call::starting(caller, environment);
         let mut space = space();
         let program = Program::searched(&call, file, &mut space);
-        start_program(&call, &program, child, environment, |child, merged| {
+        start_program(&call, &program, child, (arguments, environment), |child, merged| {
             real(child, file, actions, attributes, arguments, merged)
         })
     }
@@ -129,7 +129,8 @@ unsafe fn take_back(lent: &mut Lent) {
 /// Runs what starts a shell.
 unsafe fn with_lent<T>(caller: usize, run: impl FnOnce() -> T) -> T {
     modules::scan();
-    Program::named(here(SHELL.as_ptr()), &mut space()).announce(Call::starting(caller, sys::environ).event(trace::SPAWN));
+    let call = Call::starting(caller, sys::environ);
+    Program::named(here(SHELL.as_ptr()), &mut space()).announce(call.event(trace::SPAWN), null());
     let lent = !session::hidden().preload.is_null() && alone(|lent| lend(lent));
     let result = run();
     if lent {

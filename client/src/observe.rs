@@ -15,6 +15,7 @@ use nix::time::{ClockId, clock_gettime};
 use zcache_proto::endpoint::Endpoint;
 use zcache_proto::trace;
 
+use crate::command::Command;
 use crate::limits::{longest_file, longest_trace};
 
 /// The observer, as built with this program.
@@ -50,8 +51,8 @@ impl Trace {
     }
 
     /// Notes, before anything else, which program this process is about to start: what begins otherwise is another one.
-    pub fn announce(&self, program: &Path) -> io::Result<()> {
-        let (path, target) = (program.as_os_str().as_bytes(), target(program));
+    pub fn announce(&self, command: &Command) -> io::Result<()> {
+        let (path, target) = (command.program.as_os_str().as_bytes(), target(command));
         let length = (trace::RECORD_LEN + path.len() + target.len()).next_multiple_of(8);
         let began = clock_gettime(ClockId::CLOCK_REALTIME_COARSE)?;
         let mut record = Vec::with_capacity(length);
@@ -162,7 +163,8 @@ fn is_installed(path: &Path) -> bool {
 }
 
 /// What a program is to be known by when it begins, as a trace has it.
-fn target(program: &Path) -> Vec<u8> {
+fn target(command: &Command) -> Vec<u8> {
+    let program = &command.program;
     let identity = |path: &Path| fs::metadata(path).map_or([0; 2], |meta| [meta.dev(), meta.ino()]);
     let mut head = [0; trace::HEAD_LEN];
     let read = File::open(program).and_then(|mut file| file.read(&mut head)).unwrap_or(0);
@@ -174,7 +176,10 @@ fn target(program: &Path) -> Vec<u8> {
         _ => [0; 2],
     });
     let [file, executable] = [file, executable].map(trace::identity_bytes);
-    trace::target_parts(&file, &executable, interpreter.unwrap_or_default(), b"").concat()
+    let mut arguments = command.argv.iter().skip(1).map(|argument| argument.as_bytes());
+    let script = arguments.find(|argument| !trace::is_plain_option(argument));
+    let script = script.filter(|script| !script.starts_with(b"-")).unwrap_or_default();
+    trace::target_parts(&file, &executable, [interpreter.unwrap_or_default(), b"", script]).concat()
 }
 
 /// What becomes of the observer in a program.

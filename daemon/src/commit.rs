@@ -21,6 +21,7 @@ use crate::paths::{is_plain, without_parents};
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
 use crate::roles::Role;
+use crate::scripts::Scripts;
 use crate::sources::Sources;
 use crate::store::{Store, now_s};
 use crate::template::{Template, names_root};
@@ -43,6 +44,8 @@ pub struct Shelf {
     pub plugins: Plugins,
     /// What sources name.
     pub sources: Sources,
+    /// What scripts ask their interpreters for.
+    pub scripts: Scripts,
     /// Held for writing while our own linking moves a file's change time and that is not noted yet.
     pub linking: RwLock<()>,
 }
@@ -179,7 +182,8 @@ impl Shelf {
     /// Reads and hashes all, and writes the entry.
     pub fn put(&self, taken: Taken) -> Result<(), Refusal> {
         let Taken { compiled, inputs, outputs } = taken;
-        let knows = Knowledge { inputs: &self.inputs, plugins: &self.plugins, sources: &self.sources };
+        let Self { inputs: known, plugins, sources, scripts, .. } = self;
+        let knows = Knowledge { inputs: known, plugins, sources, scripts };
         let mut expectations = expectations(&compiled, &inputs, &knows)?;
         let (files, named) = self.adopt(outputs, &compiled)?;
         let pinned = compiled.seen.asks_cwd || compiled.command.family.hides_paths();

@@ -15,6 +15,7 @@ use crate::manifest::{Expectation, by_role};
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
 use crate::roles::RolePath;
+use crate::scripts::Scripts;
 use crate::sources::{Marks, Sources};
 
 /// How often a file is read that is not the same afterwards.
@@ -29,6 +30,8 @@ pub struct Knowledge<'a> {
     pub plugins: &'a Plugins,
     /// What sources name.
     pub sources: &'a Sources,
+    /// What scripts ask their interpreters for.
+    pub scripts: &'a Scripts,
 }
 
 /// All that has to hold, in no order.
@@ -66,6 +69,12 @@ impl Expectations<'_> {
                 let marks = input.marks.map_or_else(|| knows.sources.marks(path(at), digest), Ok);
                 let marks = marks.map_err(|_| Refusal::Changed(at.clone()))?;
                 self.words(at, marks)?;
+            }
+            if let Some(reader) = seen.scripts.get(at) {
+                let tells = knows.scripts.tells_time(path(at), digest, *reader);
+                if tells.map_err(|_| Refusal::Changed(at.clone()))? {
+                    return Err(Refusal::Clock);
+                }
             }
             self.all.push(Expectation::Content(self.by(at), digest));
         }
