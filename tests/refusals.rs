@@ -53,7 +53,7 @@ const FILES: &[(&str, &str)] = &[
     ("deep.c", "#include \"deep.h\"\nconst char *d = T;\n"),
     ("deep.h", "#define CAT(a, b) a ## b\n#define X(a, b) CAT(a, b)\n#define T X(__TI, ME__)\n"),
     ("stamp.c", "const char *d = __TIMESTAMP__;\n"),
-    ("probes.c", "#if __has_include(\"opt.h\")\nint a;\n#endif\nint x;\n"),
+    ("probes.c", "#include \"h.h\"\n#if __has_include(\"opt.h\")\nint a;\n#endif\nint x;\n"),
     ("all.d", "\n"),
     ("main.rs", "fn main() {}\n"),
     ("static.c", "#include <unistd.h>\nint main(int n, char **a) { return execv(\"/usr/bin/as\", a); }\n"),
