@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::statvfs::{FsFlags, statvfs};
-use nix::time::{ClockId, clock_gettime};
 use zcache_proto::endpoint::Endpoint;
 use zcache_proto::trace;
 
@@ -54,13 +53,12 @@ impl Trace {
     pub fn announce(&self, command: &Command) -> io::Result<()> {
         let (path, target) = (command.program.as_os_str().as_bytes(), target(command));
         let length = (trace::RECORD_LEN + path.len() + target.len()).next_multiple_of(8);
-        let began = clock_gettime(ClockId::CLOCK_REALTIME_COARSE)?;
         let mut record = Vec::with_capacity(length);
         record.extend((length as u32).to_le_bytes());
         record.extend([trace::ENTRY, 0].map(u16::to_le_bytes).concat());
         record.extend([std::process::id(), 0].map(u32::to_le_bytes).concat());
-        let began_ns = began.tv_sec() as u64 * 1_000_000_000 + began.tv_nsec() as u64;
-        record.extend([began_ns, 0, 0].map(u64::to_le_bytes).concat());
+        // A preloaded library may have replaced our clock, so no time is told.
+        record.extend([0u64; 3].map(u64::to_le_bytes).concat());
         record.extend([path.len() as u32, target.len() as u32].map(u32::to_le_bytes).concat());
         record.extend([path, &target].concat());
         record.resize(length, 0);

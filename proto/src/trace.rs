@@ -86,7 +86,7 @@ pub const EXIT: u16 = 20;
 /// The process is a zcache client and is no longer recorded, but for programs that it starts without a trace of their
 /// own: what it does is reported by itself.
 pub const EXEMPT: u16 = 21;
-/// The client that made the trace is about to start the first program. `a` and `b` as for [`EXEC`].
+/// The client that made the trace is about to start the first program. `a` and `b` as for [`EXEC`]; its time is 0.
 pub const ENTRY: u16 = 22;
 
 /// [`READ`]: opened as a directory.
