@@ -183,7 +183,7 @@ impl Cache {
         builds.count(asked.place.build, |build| build.bypasses += 1);
         drop(builds);
         // Its doings are seen, but not how the client found it.
-        self.fold(asked, Distilled::default());
+        self.fold(asked, Distilled::default(), coarse_now_ns());
         v1::Bypass { parent: Some(asked.place.for_children()), reason: reason.to_string() }
     }
 
@@ -224,8 +224,8 @@ impl Cache {
     pub fn abandon(&self, id: u64) {
         let ticket = lock(&self.tickets).remove(&id);
         match ticket {
-            Some(Ticket { asked, nested: Some(_), .. }) => {
-                self.fold(&asked, Distilled { refusals: [Refusal::Nested].into(), ..Distilled::default() });
+            Some(Ticket { asked, nested: Some(_), began_ns, .. }) => {
+                self.fold(&asked, Distilled { refusals: [Refusal::Nested].into(), ..Distilled::default() }, began_ns);
                 lock(&self.stats).refused("abandoned");
                 self.declarations().remove(id);
             }
@@ -246,12 +246,12 @@ impl Cache {
         let (Ok(command), Some(nested)) = (&asked.command, nested) else {
             lock(&self.stats).error(name);
             tracing::warn!(problem = outcome.problem, "a hit could not be used");
-            self.fold(&asked, Distilled { refusals: [Refusal::Nested].into(), ..Distilled::default() });
+            self.fold(&asked, Distilled { refusals: [Refusal::Nested].into(), ..Distilled::default() }, began_ns);
             return Some(Ok(()));
         };
         let seen = self.seen(&asked, command, nested, &outcome, began_ns);
         if asked.place.parent != 0 {
-            self.fold(&asked, seen.clone());
+            self.fold(&asked, seen.clone(), began_ns);
         }
         let compiled = Compiled {
             invocation: Arc::clone(&asked.invocation),
@@ -321,16 +321,17 @@ impl Cache {
     }
 
     /// A nested result's inputs are inputs of what it is nested in.
-    fn fold(&self, asked: &Asked, seen: Distilled) {
+    fn fold(&self, asked: &Asked, seen: Distilled, began_ns: i64) {
         let Some(above) = lock(&self.builds).compiling_above(&asked.place) else { return };
         let mut tickets = lock(&self.tickets);
         let Some(Ticket { asked: outer, nested: Some(nested), .. }) = tickets.get_mut(&above) else { return };
-        nested.take(asked.client.pid, &asked.invocation, &outer.invocation, seen);
+        nested.take(asked.client.pid, &asked.invocation, &outer.invocation, seen, began_ns.unsigned_abs());
     }
 
     fn fold_hit(&self, asked: &Asked, command: &Command, expectations: &[Expectation], result: &ActionResult) {
         if asked.place.parent != 0 {
-            self.fold(asked, wire::as_seen(expectations, result, &command.roots, coarse_now_ns() as u64));
+            let now_ns = coarse_now_ns();
+            self.fold(asked, wire::as_seen(expectations, result, &command.roots, now_ns as u64), now_ns);
         }
     }
 

@@ -348,7 +348,6 @@ impl Distiller<'_> {
         self.out.absent.retain(|path| !covers(&made, path));
         self.out.exists.retain(|path, _| !covers(&made, path));
         self.out.links.retain(|path, _| !covers(&made, path));
-        self.out.started.retain(|path, _| !covers(&made, path));
         self.out.attributes.retain(|path| !covers(&made, path));
         let contents = &self.out.contents;
         self.out.exists.retain(|path, _| !contents.contains_key(path));

@@ -165,7 +165,6 @@ impl Distilled {
         self.absent.retain(|path| !covers(&made, path));
         self.exists.retain(|path, _| !covers(&made, path));
         self.links.retain(|path, _| !covers(&made, path));
-        self.started.retain(|path, _| !covers(&made, path));
         self.attributes.retain(|path| !covers(&made, path));
         self.listings.retain(|path, _| !covers(&made, path));
     }
