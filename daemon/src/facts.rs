@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use zcache_proto::Digest;
 
+use crate::compilers::Command;
 use crate::directories::{Directories, View, tells_absence};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::invocation::Invocation;
@@ -18,24 +19,30 @@ use crate::roles::Roots;
 pub struct Disk<'a> {
     inputs: &'a Inputs,
     invocation: &'a Invocation,
-    roots: &'a Roots,
     names: View<'a>,
     contents: HashMap<Vec<u8>, Option<Digest>>,
     kinds: HashMap<Vec<u8>, Option<Kind>>,
     environment: Option<Digest>,
+    command: &'a Command,
 }
 
 impl<'a> Disk<'a> {
     /// Nothing asked yet.
-    pub fn new(inputs: &'a Inputs, directories: &'a Directories, invocation: &'a Invocation, roots: &'a Roots) -> Self {
+    pub fn new(
+        inputs: &'a Inputs,
+        directories: &'a Directories,
+        invocation: &'a Invocation,
+        command: &'a Command,
+    ) -> Self {
         let names = View::new(directories);
-        Self { inputs, invocation, roots, names, contents: HashMap::new(), kinds: HashMap::new(), environment: None }
+        let (contents, kinds) = (HashMap::new(), HashMap::new());
+        Self { inputs, invocation, command, names, contents, kinds, environment: None }
     }
 }
 
 impl Facts for Disk<'_> {
     fn roots(&self) -> &Roots {
-        self.roots
+        &self.command.roots
     }
 
     fn content(&mut self, at: &[u8]) -> Option<Digest> {
@@ -72,6 +79,10 @@ impl Facts for Disk<'_> {
 
     fn terminal(&self) -> Terminal {
         self.invocation.terminal
+    }
+
+    fn display(&self) -> Digest {
+        self.command.display()
     }
 
     fn env(&self, name: &[u8]) -> Option<&[u8]> {

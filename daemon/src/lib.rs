@@ -3,6 +3,7 @@
 //! `service` (wire ⇄ domain) → `cache` (lookup, commit) → `manifest`, `roles`, `template`, `packed`, `distill`,
 //! `compilers` (pure) → `inputs`, `cas`, `index`, `process` (I/O, one kind each).
 
+pub mod binding;
 pub mod builds;
 pub mod cache;
 pub mod callers;
@@ -21,6 +22,7 @@ pub mod expect;
 pub mod facts;
 pub mod failpoint;
 pub mod flights;
+pub mod fold;
 pub mod gc;
 pub mod images;
 pub mod index;
@@ -30,6 +32,7 @@ pub mod invocation;
 pub mod manifest;
 pub mod manifests;
 pub mod observation;
+pub mod opaque;
 pub mod packed;
 pub mod paths;
 pub mod plugins;
