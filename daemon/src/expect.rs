@@ -147,8 +147,11 @@ impl Expectations<'_> {
 
     fn variables(&mut self) {
         let Compiled { seen, invocation, command, .. } = self.compiled;
-        if command.family.prints(&self.compiled.stdout, &self.compiled.stderr) {
+        let prints = command.family.prints(&self.compiled.stdout, &self.compiled.stderr);
+        if prints || !self.compiled.stdout.is_empty() {
             self.all.push(Expectation::Terminal(invocation.terminal));
+        }
+        if prints {
             self.all.extend((!command.family.display().is_empty()).then(|| Expectation::Display(command.display())));
             self.all.extend(seen.env_shown.iter().map(|name| self.variable(name)).collect::<Vec<_>>());
         }

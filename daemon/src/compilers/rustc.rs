@@ -1,6 +1,8 @@
 //! rustc, clippy-driver and chains of wrappers around them: command line, habits and outputs. The only file that
 //! knows rustc and what cargo makes of it. Pure.
 
+use std::collections::BTreeSet;
+
 use super::toolchain::{file_name, is_below, join, parent};
 use super::{Bypass, EnvRule, Family, OutputRule};
 use crate::binding::Exposed;
@@ -26,8 +28,8 @@ pub struct Rustc {
     exposed: Exposed,
     /// Arguments that change what is printed.
     display: Vec<Vec<u8>>,
-    /// Whether each output that is done is told on standard error.
-    notices: bool,
+    /// What it tells in JSON besides diagnostics; rustc counts that into the hash of a crate.
+    tells: BTreeSet<Vec<u8>>,
 }
 
 /// Options that change how a diagnostic looks, and nothing where there is none.
@@ -161,7 +163,10 @@ impl Rustc {
                     self.incremental = Some(join(cwd, dir));
                 }
             }
-            b"--json" => self.notices |= value.split(|&b| b == b',').any(|kind| kind == b"artifacts"),
+            b"--json" => {
+                let kinds = value.split(|&b| b == b',').filter(|kind| !kind.starts_with(b"diagnostic-"));
+                self.tells.extend(kinds.map(<[u8]>::to_vec));
+            }
             b"-Z" => {
                 let name = value.split(|&b| b == b'=').next().unwrap_or_default();
                 const PROFILES: [&[u8]; 3] = [b"time-", b"self-profile", b"print-"];
@@ -213,7 +218,7 @@ impl Family for Rustc {
             let state = states.into_iter().find(|prefix| argument.starts_with(prefix));
             key.push(Template::of(state.unwrap_or(argument), roots));
         }
-        key.push(Template::of(if self.notices { b"notices" } else { b"" }, roots));
+        key.extend(self.tells.iter().map(|kind| Template::of(kind, roots)));
         key
     }
 
@@ -227,7 +232,8 @@ impl Family for Rustc {
 
     fn prints(&self, stdout: &[u8], stderr: &[u8]) -> bool {
         let is_notice = |line: &[u8]| line.is_empty() || NOTICES.iter().any(|notice| line.starts_with(notice));
-        !stdout.is_empty() || !stderr.split(|&b| b == b'\n').all(is_notice)
+        // What is asked about the compiler itself is answered in plain text.
+        !(stdout.is_empty() || self.probe) || !stderr.split(|&b| b == b'\n').all(is_notice)
     }
 
     fn is_state(&self, path: &[u8]) -> bool {
@@ -250,9 +256,14 @@ impl Family for Rustc {
             // asks for one with `env!`, nothing but the list tells.
             b"CARGO_MAKEFLAGS" | b"MAKEFLAGS" | b"MFLAGS" | b"RUST_RECURSION_COUNT" => EnvRule::Ignore,
             b"TMPDIR" | b"TMP" | b"TEMP" | b"PATH" if self.lists => EnvRule::Ignore,
-            b"TERM" | b"COLORTERM" | b"CI" | b"RUST_BACKTRACE" | b"RUST_LIB_BACKTRACE" if self.lists => {
+            // Whether messages are coloured.
+            b"TERM" | b"COLORTERM" | b"CI" | b"NO_COLOR" | b"CLICOLOR" | b"CLICOLOR_FORCE"
+                if self.lists || self.probe =>
+            {
                 EnvRule::Messages
             }
+            // What succeeds has no backtrace.
+            b"RUST_BACKTRACE" | b"RUST_LIB_BACKTRACE" if self.lists || self.probe => EnvRule::Ignore,
             // It names the workspace, or it is passed over: see `Invocation::pwd`.
             b"PWD" if self.lists => EnvRule::Ignore,
             b"OUT_DIR" => EnvRule::ByRole,

@@ -74,6 +74,7 @@ fn how_diagnostics_look_is_no_part_of_the_question() {
         ("--error-format=json --json=diagnostic-short,artifacts --diagnostic-width=80", true),
         ("--json=artifacts --error-format json --diagnostic-width 100 --color=always", true),
         ("--error-format=json", false),
+        ("--error-format=json --json=artifacts,future-incompat", false),
     ] {
         assert_eq!(with(arguments) == with("--error-format=json --json=artifacts"), same, "{arguments}");
     }
