@@ -161,6 +161,7 @@ fn within<T>(
             }
             match pulse.feel() {
                 Doing::Stopped => return Err(SessionError::Trouble(Trouble::Stopped(daemon))),
+                Doing::Ended => return Err(SessionError::Lost("the daemon ended".to_owned())),
                 Doing::Works => idle = Duration::ZERO,
                 Doing::Idles => idle += look,
             }
