@@ -4,6 +4,8 @@
 mod fixture;
 mod harness;
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -44,7 +46,7 @@ fn until(what: &str, done: impl Fn() -> bool) {
 }
 
 fn state(pid: u32) -> char {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
 }
 
@@ -74,4 +76,72 @@ fn a_daemon_that_is_over_and_not_collected_is_replaced() {
         assert_eq!(world.since(&before).hits, 1, "{signals:?}: {}", world.log());
         daemon.wait().unwrap();
     }
+}
+
+/// Who refuses a socket's directory and who does not is one rule: never does a client wait for a daemon that will not come.
+#[test]
+fn client_daemon_and_command_agree_on_the_sockets_directory() {
+    for mode in [0o700, 0o500, 0o1700, 0o750, 0o710, 0o705, 0o755, 0o770, 0o777] {
+        let world = world();
+        let dir = world.path("sockets");
+        fs::create_dir(&dir).unwrap();
+        fs::set_permissions(&dir, Permissions::from_mode(mode)).unwrap();
+        let socket = dir.join("z.sock");
+        let with = |mut command: Command| {
+            command.env("ZCACHE_SOCKET", &socket);
+            command
+        };
+        let is_private = mode & 0o077 == 0;
+        for _ in 0..2 {
+            let began = Instant::now();
+            run(&mut with(compile(&world)));
+            // No daemon was started in vain.
+            assert!(is_private || began.elapsed() < Duration::from_millis(800), "{mode:o}: {:?}", began.elapsed());
+        }
+        let text = |line: &str| {
+            let output = with(world.zcache(line)).output().unwrap();
+            let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            (output.status.success(), format!("{out} {err}").split_whitespace().collect::<Vec<_>>().join(" "))
+        };
+        let by_hand = || String::from_utf8(with(world.command(ZCACHED)).output().unwrap().stderr).unwrap();
+        let remedy = format!("chmod 700 {}", dir.display());
+        match is_private {
+            true => assert!(text("status").1.contains("1 hit "), "{mode:o}: {}", text("status").1),
+            false => {
+                for said in [text("status").1, text("start").1, text("run true").1, by_hand()] {
+                    assert!(said.contains(&remedy), "{mode:o}: {said}");
+                }
+                assert_eq!(fs::read_dir(&dir).unwrap().count(), 0, "{mode:o}: nothing is put there");
+            }
+        }
+        assert_eq!(text("start").0, is_private, "{mode:o}");
+        with(world.zcache("stop")).output().unwrap();
+    }
+}
+
+/// Root in the surroundings of the user who called sudo leaves nothing in his way.
+#[test]
+#[ignore = "needs root, to be two users"]
+fn what_sudo_runs_leaves_nothing_in_the_callers_home() {
+    const CALLER: u32 = 65_533;
+    let world = world();
+    chown(world.path("home"), Some(CALLER), Some(CALLER)).unwrap();
+    for line in ["client", "run"] {
+        for store in ["", "own-store"] {
+            let mut command = if line == "client" { compile(&world) } else { world.zcache("run gcc -c p/x.c") };
+            command.env("HOME", world.path("home")).env("SUDO_UID", CALLER.to_string());
+            for name in ["ZCACHE_DIR", "XDG_DATA_HOME", "XDG_CACHE_HOME"] {
+                command.env_remove(name);
+            }
+            let text = if store.is_empty() { String::new() } else { format!("dir = {:?}", world.path(store)) };
+            world.write(&[("config/zcache/config.toml", &text)]);
+            run(&mut command);
+            assert_eq!(fs::read_dir(world.path("home")).unwrap().count(), 0, "{line} {store:?}: {}", world.log());
+            for pid in world.daemons() {
+                kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
+            }
+            world.wait_until_gone();
+        }
+    }
+    assert_eq!(fs::metadata(world.path("home")).unwrap().uid(), CALLER);
 }

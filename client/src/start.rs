@@ -2,10 +2,10 @@
 //! one; the daemon inherits nothing of the build.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zcache_proto::endpoint::Endpoint;
+use zcache_proto::private;
 
 use crate::limits;
-use crate::session::{Session, SessionError, check_dir, check_place};
+use crate::session::{Session, SessionError};
 use crate::trouble::Trouble;
 
 /// How long a build's first compile may wait for a daemon to come up.
@@ -35,6 +36,7 @@ const KEPT: &[&str] = &[
     "HOME",
     "LANG",
     "PATH",
+    "SUDO_UID",
     "TMPDIR",
     "XDG_CACHE_HOME",
     "XDG_CONFIG_HOME",
@@ -62,11 +64,7 @@ pub fn connect_or_start(endpoint: &Endpoint, by: By) -> Result<Session, SessionE
     }
     let until = Instant::now() + if by == By::Person { LONG_PATIENCE } else { PATIENCE };
     let lost = |error: io::Error| SessionError::Lost(error.to_string());
-    check_place(endpoint)?;
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(endpoint.dir());
-    made.map_err(|error| SessionError::NoPlace(endpoint.dir().display().to_string(), error))?;
-    // Another user may have been faster.
-    check_dir(endpoint)?;
+    private::make(endpoint.dir()).map_err(SessionError::of_place)?;
     // It would inherit the limits.
     if by == By::Client && limits::are_tight() {
         return Err(SessionError::Trouble(Trouble::Tight));

@@ -2,9 +2,9 @@
 //! removed; drains when told to stop; leaves when it was started by a client and nobody needs it any more.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tonic::transport::Server;
 use zcache_proto::endpoint::Endpoint;
+use zcache_proto::private::{self, NotPrivate};
 use zcache_proto::v1::cache_server::CacheServer;
 use zcache_proto::{MESSAGE_LIMIT, v1};
 
@@ -80,8 +81,8 @@ pub enum ServeError {
     #[error("a daemon is already running on {0}")]
     AlreadyRunning(String),
     /// The directory of the socket is not the user's own.
-    #[error("{0} must be a directory owned by you with mode 0700")]
-    UnsafeDirectory(String),
+    #[error(transparent)]
+    Place(#[from] NotPrivate),
     /// Something else is where the socket should be.
     #[error("{0} is not a socket; remove it, or set ZCACHE_SOCKET to another path")]
     NotASocket(String),
@@ -96,7 +97,7 @@ pub enum ServeError {
 /// Runs the daemon until it is told to stop.
 pub async fn serve(config: Config, endpoint: Endpoint, activation: Activation) -> Result<(), ServeError> {
     let name = || endpoint.socket.display().to_string();
-    private_directory(endpoint.dir())?;
+    private::make(endpoint.dir())?;
     let lock = take_lock(&endpoint.lock()).await?.ok_or_else(|| ServeError::AlreadyRunning(name()))?;
     let store = Store::open(&config.dir, config.max_size)?;
     let (listener, activation) = listen(&endpoint, activation)?;
@@ -280,14 +281,6 @@ async fn take_lock(at: &Path) -> io::Result<Option<Flock<File>>> {
             Err(_) => return Ok(None),
         }
     }
-}
-
-/// Makes the directory, and makes sure that nobody else can put anything in it.
-pub fn private_directory(dir: &Path) -> Result<(), ServeError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let meta = fs::symlink_metadata(dir)?;
-    let private = meta.is_dir() && meta.uid() == nix::unistd::getuid().as_raw() && meta.mode() & 0o077 == 0;
-    if private { Ok(()) } else { Err(ServeError::UnsafeDirectory(dir.display().to_string())) }
 }
 
 /// A variable of this process's environment.
