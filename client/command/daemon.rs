@@ -10,6 +10,7 @@ use zcache_client::pulse::is_stopped;
 use zcache_client::session::{Session, SessionError};
 use zcache_client::start::{By, connect_or_start};
 use zcache_client::trouble::Trouble;
+use zcache_daemon::address;
 use zcache_daemon::config::Config;
 use zcache_daemon::process::Process;
 use zcache_daemon::server::variable;
@@ -28,8 +29,20 @@ pub const ANSWER: Duration = Duration::from_secs(10);
 /// How long a person waits for the store to be emptied.
 pub const CLEARED: Duration = Duration::from_secs(60);
 
-/// Where the daemon of this environment listens.
+/// Where the daemon of this environment listens, or, where there is none, the one that the store says serves it.
 pub fn endpoint() -> Endpoint {
+    let own = own_endpoint();
+    let is_held = |endpoint: &Endpoint| Holder::of(&endpoint.lock()) != Holder::Nobody;
+    if is_held(&own) {
+        return own;
+    }
+    let store = Config::load(variable).ok().map(|config| config.dir);
+    let other = store.and_then(|dir| address::of(&dir)).map(|socket| Endpoint { socket });
+    other.filter(is_held).unwrap_or(own)
+}
+
+/// Where clients of this environment look for the daemon.
+pub fn own_endpoint() -> Endpoint {
     Endpoint::from_env(variable, nix::unistd::getuid().as_raw())
 }
 

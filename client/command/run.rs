@@ -18,7 +18,7 @@ use zcache_daemon::process::{Process, ancestors};
 use zcache_daemon::server::variable;
 use zcache_proto::v1;
 
-use crate::daemon::{ANSWER, config, endpoint, running, started};
+use crate::daemon::{ANSWER, config, endpoint, explain, own_endpoint, running, started};
 use crate::failure::Failure;
 use crate::links::identity;
 use crate::report::counts;
@@ -131,8 +131,9 @@ fn pass_on(signals: &SignalFd, pid: Pid) {
 /// What the build came to.
 fn summary() -> String {
     let endpoint = endpoint();
-    if let Some(trouble) = Trouble::find(&endpoint) {
-        return trouble.explain();
+    let own = own_endpoint();
+    if let Some(trouble) = Trouble::find(&own) {
+        return explain(trouble, &own);
     }
     let pid = std::process::id();
     let asked = running(&endpoint)

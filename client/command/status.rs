@@ -1,26 +1,32 @@
 //! Status: gets the report, from the daemon or of a store at rest, and prints it. What it looks like is `report`'s.
 
 use zcache_client::session::{SessionError, check_place};
-use zcache_client::trouble::Trouble;
+use zcache_client::trouble::{Trouble, unasked};
 use zcache_daemon::config::Config;
 use zcache_daemon::status::at_rest;
 use zcache_proto::endpoint::Endpoint;
 use zcache_proto::v1::{self, StatusReport};
 
-use crate::daemon::{ANSWER, config, endpoint, explain, running};
+use crate::daemon::{ANSWER, config, endpoint, explain, own_endpoint, running};
 use crate::failure::Failure;
 use crate::holder::Holder;
 use crate::report;
 use crate::store;
-use crate::text;
+use crate::text::{self, count};
 
 /// `zcache status`: exits with success whatever state things are in, for telling which is its purpose.
 pub fn show(json: bool) -> Result<(), Failure> {
     let config = config()?;
     let endpoint = endpoint();
     let Seen { mut report, absence, mut notes } = look(&config, &endpoint);
-    let noted = Trouble::find(&endpoint).map(|trouble| explain(trouble, &endpoint));
+    let own = own_endpoint();
+    let noted = Trouble::find(&own).map(|trouble| explain(trouble, &own));
+    let is_missed = noted.is_some() || report.daemon.is_none();
     notes.extend(noted.filter(|noted| !notes.contains(noted)));
+    let unasked = unasked(&own);
+    if is_missed && unasked > 0 {
+        notes.push(format!("{} ran without it", count(unasked, "compile", "compiles")));
+    }
     if json {
         notes.iter().for_each(|note| text::note(note));
         report.totals.get_or_insert_default();

@@ -1,9 +1,11 @@
 //! Session: one client's conversation with the daemon, each step of it in bounded time. Knows the wire and the
 //! clock, not what the answers are for.
 
+use std::fs::FileType;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -83,10 +85,10 @@ impl Session {
     /// Connects to the daemon at `endpoint`.
     pub fn connect(endpoint: &Endpoint) -> Result<Self, SessionError> {
         let lost = |error: io::Error| SessionError::Lost(error.to_string());
-        check(endpoint)?;
+        let socket = socket(endpoint)?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(lost)?;
         let stream = runtime.block_on(async {
-            let connecting = UnixStream::connect(&endpoint.socket);
+            let connecting = UnixStream::connect(&socket);
             match tokio::time::timeout(SILENCE, connecting).await {
                 Ok(Ok(stream)) => Ok(stream),
                 Ok(Err(error)) => Err(match error.kind() {
@@ -97,8 +99,7 @@ impl Session {
                 Err(_) => Err(SessionError::Trouble(Trouble::Silent)),
             }
         })?;
-        let daemon =
-            trusted_peer(&stream).ok_or_else(|| NotPrivate::Foreign(endpoint.socket.clone()))?;
+        let daemon = trusted_peer(&stream).ok_or(NotPrivate::Foreign(socket))?;
         let wire = runtime.block_on(Wire::over(stream)).map_err(|error| SessionError::Lost(error.to_string()))?;
         // The address is for the protocol's headers.
         let client = CacheClient::with_origin(wire, http::Uri::from_static("http://zcached"));
@@ -212,18 +213,28 @@ pub fn check_place(endpoint: &Endpoint) -> Result<(), SessionError> {
     private::check_place(endpoint.dir()).map_err(SessionError::of_place)
 }
 
-/// Whether nobody else can have put the socket there.
-fn check(endpoint: &Endpoint) -> Result<(), SessionError> {
-    match private::check(endpoint.dir(), Others::Nothing) {
-        Err(NotPrivate::Io { .. }) => return Err(SessionError::Absent),
-        checked => checked?,
-    }
-    let uid = nix::unistd::getuid().as_raw();
-    match std::fs::symlink_metadata(&endpoint.socket) {
-        Err(_) => Err(SessionError::Absent),
-        Ok(meta) if !meta.file_type().is_socket() => Err(SessionError::NotASocket(endpoint.socket.display().to_string())),
-        Ok(meta) if meta.uid() != uid => Err(NotPrivate::Foreign(endpoint.socket.clone()).into()),
-        Ok(_) => Ok(()),
+/// The socket to connect to, which nobody else can have put there: the endpoint's, or the one to which a daemon that found
+/// the store served left a link in its place.
+fn socket(endpoint: &Endpoint) -> Result<PathBuf, SessionError> {
+    let trusted = |socket: &Path| -> Result<FileType, SessionError> {
+        match private::check(socket.parent().unwrap_or(Path::new("/")), Others::Nothing) {
+            Err(NotPrivate::Io { .. }) => return Err(SessionError::Absent),
+            checked => checked?,
+        }
+        let meta = std::fs::symlink_metadata(socket).map_err(|_| SessionError::Absent)?;
+        let ours = meta.uid() == nix::unistd::getuid().as_raw();
+        if ours { Ok(meta.file_type()) } else { Err(NotPrivate::Foreign(socket.to_owned()).into()) }
+    };
+    let own = &endpoint.socket;
+    match trusted(own)? {
+        kind if kind.is_socket() => Ok(own.clone()),
+        kind if kind.is_symlink() => {
+            // A link that leads nowhere, or where nothing is to be trusted, makes way for a daemon.
+            let leads = std::fs::read_link(own).ok().filter(|leads| leads.is_absolute()).ok_or(SessionError::Absent)?;
+            let is_socket = trusted(&leads).is_ok_and(|kind| kind.is_socket());
+            if is_socket { Ok(leads) } else { Err(SessionError::Absent) }
+        }
+        _ => Err(SessionError::NotASocket(own.display().to_string())),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::output::{is_unread, write_all};
 use crate::parent;
 use crate::session::{Session, SessionError};
 use crate::start::{By, connect_or_start, is_nested};
-use crate::trouble::Trouble;
+use crate::trouble::{Trouble, count_unasked};
 
 /// Deeper than this is a circle: no build nests so.
 const DEPTH_MAX: u32 = 200;
@@ -69,10 +69,12 @@ fn is_disabled() -> bool {
 
 /// Asks the daemon. What was read of standard input comes back whatever the answer.
 fn ask(command: &Command, endpoint: &Endpoint, above: Option<Parent>) -> (Option<File>, Option<(Session, Event)>) {
-    if Trouble::find(endpoint).is_some_and(|trouble| trouble != Trouble::Tight) {
+    let in_trouble = Trouble::find(endpoint).is_some_and(|trouble| trouble != Trouble::Tight);
+    let session = if in_trouble { None } else { connect(endpoint, above).ok() };
+    let Some(mut session) = session else {
+        count_unasked(endpoint);
         return (None, None);
-    }
-    let Ok(mut session) = connect(endpoint, above) else { return (None, None) };
+    };
     let asking = match describe(command, above) {
         Ok(asking) => asking,
         Err(Unasked { stdin }) => return (stdin, None),

@@ -2,13 +2,14 @@
 //! that a whole build loses the time once and not per compile.
 
 use std::fs::{self, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use zcache_proto::endpoint::Endpoint;
+use zcache_proto::private::{self, Others};
 
 use crate::limits::longest_file;
 use crate::pulse::{is_stopped, started};
@@ -18,6 +19,9 @@ const HOLDS: Duration = Duration::from_secs(60);
 
 /// A note is not longer, bytes.
 const NOTE_MAX: u64 = 100;
+
+/// No more compiles without a daemon are counted.
+const UNASKED_MAX: u64 = 1 << 20;
 
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +83,23 @@ impl Trouble {
             }
         }
     }
+}
+
+/// Notes that a compile ran without the daemon, which cannot count it.
+pub fn count_unasked(endpoint: &Endpoint) {
+    // What others could read or exchange is no place for it.
+    if longest_file() < UNASKED_MAX || private::check(endpoint.dir(), Others::Nothing).is_err() {
+        return;
+    }
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let mut options = OpenOptions::new();
+    let file = options.create(true).append(true).mode(0o600).custom_flags(flags.bits()).open(endpoint.unasked());
+    let _ = file.and_then(|mut file| if file.metadata()?.len() < UNASKED_MAX { file.write_all(b".") } else { Ok(()) });
+}
+
+/// How many did since a daemon last counted them.
+pub fn unasked(endpoint: &Endpoint) -> u64 {
+    fs::symlink_metadata(endpoint.unasked()).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 })
 }
 
 /// The note's text. Something else in its place, another user's perhaps, may have no end or never begin.

@@ -12,6 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use zcache_proto::private::{self, NotPrivate, Others};
 
+use crate::address;
 use crate::refusal::Refusal;
 
 /// Nothing is stored while there are fewer bytes free: others need them, and the index must not meet the end of the
@@ -170,7 +171,7 @@ fn tidy(dir: &Path) -> io::Result<()> {
     for name in ["cas", "tmp", "index"] {
         set_strange_aside(dir, Path::new(name), FileType::is_dir)?;
     }
-    for name in ["FORMAT", "FORMAT.new"] {
+    for name in ["FORMAT", "FORMAT.new", address::NAME, address::UNFINISHED] {
         set_strange_aside(dir, Path::new(name), FileType::is_file)?;
     }
     if !is_plain(&dir.join("index")) {
