@@ -119,6 +119,20 @@ fn client_daemon_and_command_agree_on_the_sockets_directory() {
     }
 }
 
+/// Only who asks for a daemon by name has one that stays.
+#[test]
+fn what_a_build_started_leaves_with_the_builds() {
+    for (line, activation) in [("run true", "client"), ("run gcc -c p/x.c", "client"), ("start", "manual")] {
+        let world = world();
+        run(&mut world.zcache(line));
+        assert_eq!(world.status()["daemon"]["activation"], activation, "{line}");
+        // One that is there already stays what it is.
+        run(&mut world.zcache("run true"));
+        run(&mut compile(&world));
+        assert_eq!(world.status()["daemon"]["activation"], activation, "{line}");
+    }
+}
+
 /// Root in the surroundings of the user who called sudo leaves nothing in his way.
 #[test]
 #[ignore = "needs root, to be two users"]

@@ -75,10 +75,10 @@ fn check_going(holder: Holder) -> Result<(), SessionError> {
 }
 
 /// A connection to the daemon, started where there is none.
-pub fn started(endpoint: &Endpoint) -> Result<Session, Failure> {
+pub fn started(endpoint: &Endpoint, by: By) -> Result<Session, Failure> {
     check_going(Holder::of(&endpoint.lock()))?;
     let program = program("zcached");
-    connect_or_start(endpoint, By::Person).map_err(|error| match (&error, program) {
+    connect_or_start(endpoint, by).map_err(|error| match (&error, program) {
         (SessionError::Trouble(Trouble::Unstartable), None) => {
             Failure::new("the daemon did not start: zcached is neither beside zcache nor in PATH")
         }
@@ -92,7 +92,7 @@ pub fn start() -> Result<(), Failure> {
     config()?;
     let endpoint = endpoint();
     let before = Holder::of(&endpoint.lock());
-    let mut session = started(&endpoint)?;
+    let mut session = started(&endpoint, By::Person)?;
     let report = session.ask(ANSWER, async |client| client.status(v1::StatusRequest {}).await)?;
     let daemon = report.daemon.unwrap_or_default();
     let verb = if before == Holder::Nobody { "started" } else { "already running" };

@@ -13,6 +13,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use zcache_client::command::NAME;
 use zcache_client::session::SessionError;
+use zcache_client::start::By;
 use zcache_client::trouble::Trouble;
 use zcache_daemon::process::{Process, ancestors};
 use zcache_daemon::server::variable;
@@ -81,7 +82,7 @@ fn prepare(client: &Path) -> Result<(), Failure> {
     if above.iter().any(is_client) {
         return Ok(running(&endpoint()).map(drop)?);
     }
-    started(&endpoint()).map(drop)
+    started(&endpoint(), By::Build).map(drop)
 }
 
 fn refuse(name: &OsStr, error: &io::Error) -> ExitCode {

@@ -47,13 +47,31 @@ const KEPT: &[&str] = &[
     "ZCACHE_SOCKET",
 ];
 
-/// Who asks.
+/// Who asks for the daemon: that decides how long it is waited for, and whether it leaves by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// A compile.
+    /// A compile, which waits as little as possible. The daemon leaves when nobody needs it any more.
     Client,
-    /// A person.
+    /// A person's build, `zcache run`: it waits, and the daemon leaves as well.
+    Build,
+    /// A person: the daemon stays until it is told to go.
     Person,
+}
+
+impl By {
+    fn patience(self) -> Duration {
+        match self {
+            Self::Client => PATIENCE,
+            Self::Build | Self::Person => LONG_PATIENCE,
+        }
+    }
+
+    fn activation(self) -> &'static str {
+        match self {
+            Self::Client | Self::Build => "client",
+            Self::Person => "manual",
+        }
+    }
 }
 
 /// Connects to the daemon at `endpoint`, starting it where there is none.
@@ -62,7 +80,7 @@ pub fn connect_or_start(endpoint: &Endpoint, by: By) -> Result<Session, SessionE
         Err(SessionError::Absent) => {}
         answer => return answer,
     }
-    let until = Instant::now() + if by == By::Person { LONG_PATIENCE } else { PATIENCE };
+    let until = Instant::now() + by.patience();
     let lost = |error: io::Error| SessionError::Lost(error.to_string());
     private::make(endpoint.dir()).map_err(SessionError::of_place)?;
     // It would inherit the limits.
@@ -137,7 +155,7 @@ fn take_turn(endpoint: &Endpoint, until: Instant) -> io::Result<Option<Flock<Fil
 fn start(endpoint: &Endpoint, by: By, until: Instant) -> io::Result<()> {
     let (ready, tell) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let mut command = Command::new(daemon_program()?);
-    command.args(["--activation", if by == By::Client { "client" } else { "manual" }]);
+    command.args(["--activation", by.activation()]);
     command.env_clear().envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::from(tell)).stderr(log(endpoint)?);
     // SAFETY: between fork and exec only system calls are made, and no memory is allocated.
