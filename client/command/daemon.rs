@@ -1,7 +1,7 @@
 //! Daemon: finding, starting and stopping it for people. Knows the socket's surroundings, not what the daemon does.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use zcache_proto::v1;
 
 use crate::failure::Failure;
 use crate::holder::Holder;
+use crate::links::is_program;
 use crate::text;
 
 /// How long `zcache stop` waits for the daemon to finish what it has accepted.
@@ -99,9 +100,17 @@ pub fn start() -> Result<(), Failure> {
     text::print(&format!("{verb}: pid {}, {}\n", daemon.pid, daemon.socket))
 }
 
-/// `zcache stop`.
-pub fn stop() -> Result<(), Failure> {
-    match halt(&endpoint())? {
+/// `zcache stop`. That there is nothing to stop is no failure, except to those who know sccache.
+pub fn stop(as_sccache: bool) -> Result<(), Failure> {
+    match halt(&endpoint()) {
+        Err(error) if as_sccache => Err(Failure::Config(error.to_string())),
+        Ok(None) if as_sccache => Err(Failure::Config("couldn't connect to server: no daemon is running".to_owned())),
+        halted => report_halt(halted?),
+    }
+}
+
+fn report_halt(halted: Option<v1::Daemon>) -> Result<(), Failure> {
+    match halted {
         None => text::print("no daemon is running\n"),
         Some(daemon) => {
             let again = match daemon.activation.as_str() {
@@ -140,10 +149,17 @@ pub fn halt(endpoint: &Endpoint) -> Result<Option<v1::Daemon>, Failure> {
 pub fn program(name: &str) -> Option<PathBuf> {
     let own = std::env::current_exe().ok();
     let beside = own.and_then(|own| Some(own.parent()?.join(name)));
+    beside.filter(|path| runs(path)).or_else(|| in_path(OsStr::new(name)))
+}
+
+/// The program of this name in PATH.
+pub fn in_path(name: &OsStr) -> Option<PathBuf> {
     let path = variable("PATH").unwrap_or_default();
-    let in_path = std::env::split_paths(&path).filter_map(|dir| std::path::absolute(dir.join(name)).ok());
-    let runs = |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.mode() & 0o111 != 0);
-    beside.into_iter().chain(in_path).find(runs)
+    std::env::split_paths(&path).filter_map(|dir| std::path::absolute(dir.join(name)).ok()).find(|path| runs(path))
+}
+
+fn runs(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| is_program(&meta))
 }
 
 /// What the trouble is, and where a daemon did not start, why.

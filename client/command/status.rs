@@ -11,11 +11,23 @@ use crate::daemon::{ANSWER, config, endpoint, explain, own_endpoint, running};
 use crate::failure::Failure;
 use crate::holder::Holder;
 use crate::report;
+use crate::sccache;
 use crate::store;
 use crate::text::{self, count};
 
+/// How the report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// For people.
+    Text,
+    /// For scripts.
+    Json,
+    /// For scripts that know sccache.
+    Sccache,
+}
+
 /// `zcache status`: exits with success whatever state things are in, for telling which is its purpose.
-pub fn show(json: bool) -> Result<(), Failure> {
+pub fn show(form: Form) -> Result<(), Failure> {
     let config = config()?;
     let endpoint = endpoint();
     let Seen { mut report, absence, mut notes } = look(&config, &endpoint);
@@ -27,13 +39,16 @@ pub fn show(json: bool) -> Result<(), Failure> {
     if is_missed && unasked > 0 {
         notes.push(format!("{} ran without it", count(unasked, "compile", "compiles")));
     }
-    if json {
-        notes.iter().for_each(|note| text::note(note));
-        report.totals.get_or_insert_default();
-        let json = serde_json::to_string_pretty(&report).map_err(|error| Failure::new(error.to_string()))?;
-        return text::print(&format!("{json}\n"));
+    if form == Form::Text {
+        return text::print(&report::render(&report, absence, &notes));
     }
-    text::print(&report::render(&report, absence, &notes))
+    notes.iter().for_each(|note| text::note(note));
+    report.totals.get_or_insert_default();
+    let json = match form {
+        Form::Sccache => serde_json::to_string(&sccache::server_info(&report)),
+        _ => serde_json::to_string_pretty(&report),
+    };
+    text::print(&format!("{}\n", json.map_err(|error| Failure::new(error.to_string()))?))
 }
 
 /// A report and how it came about.

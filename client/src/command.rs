@@ -10,12 +10,24 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process;
 
+use crate::sccache::{self, Asked, NotAsked};
+
 /// The shim's own name.
 pub const NAME: &str = "zcache-client";
 /// The name by which the `cc` crate knows that a RUSTC_WRAPPER wraps C compilers too.
 pub const KNOWN_NAME: &str = "sccache";
 /// The people's command.
 const PEOPLES: &str = "zcache";
+/// What it does that no program is called.
+const VERBS: [&str; 11] =
+    ["run", "env", "status", "start", "stop", "zero", "clear", "gc", "verify", "service", "config"];
+
+const USAGE: &str = "\
+usage: zcache-client COMPILER [ARGUMENT…]
+
+Runs a compiler through zcache, the compile cache: RUSTC_WRAPPER=zcache-client cargo build, or CC=\"zcache-client gcc\".
+A link to it that is named like a compiler stands for that compiler, one named sccache for sccache. `zcache help` has
+what people do: run a build through the cache, look at what it did, start and stop the daemon.";
 
 /// A compiler command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,15 +43,17 @@ pub struct Command {
 pub enum Call {
     /// A compile.
     Compile(Command),
-    /// What `sccache` would do by itself, in the words of the people's command.
+    /// What the people's command does.
     Manage(Command),
+    /// To say what it is.
+    About(String),
 }
 
 /// Why there is no compiler to run.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// Called without a command.
-    #[error("nothing to run\nusage: {NAME} COMPILER [ARGUMENT…], for example through RUSTC_WRAPPER={NAME}")]
+    #[error("nothing to run\n{USAGE}")]
     Empty,
     /// The command is this program.
     #[error(
@@ -49,9 +63,9 @@ pub enum CommandError {
     /// There is no such program.
     #[error("{0}: no such compiler in PATH")]
     NotFound(String),
-    /// An option of sccache's that means nothing here.
-    #[error("{0} is an option of sccache's that zcache does not have; see `zcache help`")]
-    Foreign(String),
+    /// The words are sccache's, and make no sense here.
+    #[error(transparent)]
+    NotAsked(#[from] NotAsked),
 }
 
 impl Call {
@@ -62,11 +76,25 @@ impl Call {
         if wraps {
             argv.drain(..argv.len().min(1));
         }
-        let name = argv.first().ok_or(CommandError::Empty)?.clone();
-        if wraps && own.is_some_and(|own| own == KNOWN_NAME) && name.as_encoded_bytes().starts_with(b"-") {
-            return managing(&name).map(Self::Manage);
+        if argv.is_empty() {
+            return Err(CommandError::Empty);
         }
-        let found = resolve(if wraps { &name } else { file_name(&name) })?;
+        if wraps && own.as_ref().is_some_and(|own| own == KNOWN_NAME) {
+            match sccache::read(&argv)? {
+                Asked::Manage(words) => return managing(words.into_iter().map(OsString::from)).map(Self::Manage),
+                Asked::Compile(at) => drop(argv.drain(..at)),
+            }
+        } else if wraps && let Some(text) = about(&argv[0]) {
+            return Ok(Self::About(text));
+        }
+        let name = argv[0].clone();
+        let found = match resolve(if wraps { &name } else { file_name(&name) }) {
+            // Who mixes the two up is served: no compiler has such a name.
+            Err(CommandError::NotFound(verb)) if wraps && VERBS.contains(&verb.as_str()) => {
+                return managing(argv.into_iter()).map(Self::Manage);
+            }
+            found => found?,
+        };
         if found.passed || !wraps {
             // Compilers look for what was installed with them by this name, which must not lead back here.
             argv[0] = found.program.clone().into();
@@ -84,21 +112,21 @@ impl Command {
     }
 }
 
-/// `zcache` for an option of sccache's.
-fn managing(option: &OsStr) -> Result<Command, CommandError> {
-    let verb = match option.to_str().unwrap_or_default() {
-        "--show-stats" | "-s" | "--show-adv-stats" => "status",
-        "--zero-stats" | "-z" => "zero",
-        "--start-server" => "start",
-        "--stop-server" => "stop",
-        "--version" | "-V" => "--version",
-        "--help" | "-h" => "--help",
-        other => return Err(CommandError::Foreign(other.to_owned())),
-    };
+/// What the client says of itself; none where `first` is no question about it.
+fn about(first: &OsStr) -> Option<String> {
+    match first.to_str()? {
+        "--help" | "-h" => Some(USAGE.to_owned()),
+        "--version" | "-V" => Some(format!("{NAME} {}", env!("CARGO_PKG_VERSION"))),
+        _ => None,
+    }
+}
+
+/// `zcache` with these words.
+fn managing(words: impl Iterator<Item = OsString>) -> Result<Command, CommandError> {
     let beside = env::current_exe().ok().and_then(|own| Some(own.parent()?.join(PEOPLES)));
     let program = beside.filter(|path| path.is_file());
     let program = program.map_or_else(|| resolve(OsStr::new(PEOPLES)).map(|found| found.program), Ok)?;
-    Ok(Command { argv: vec![program.clone().into(), verb.into()], program })
+    Ok(Command { argv: [program.clone().into()].into_iter().chain(words).collect(), program })
 }
 
 /// A program's file.

@@ -31,6 +31,7 @@ pub fn run(arguments: Vec<OsString>) -> ! {
     let command = match Call::from_args(arguments) {
         Ok(Call::Compile(command)) => command,
         Ok(Call::Manage(command)) => execute(&command, None, above),
+        Ok(Call::About(text)) => about(&text),
         Err(error) => refuse(&error),
     };
     end_circle(&command, above.as_ref());
@@ -55,6 +56,13 @@ fn end_circle(command: &Command, above: Option<&Parent>) {
             "{NAME}: {program} calls {NAME} again without end ({DEPTH_MAX} deep); make it call the real compiler"
         );
         exit(2);
+    }
+}
+
+fn about(text: &str) -> ! {
+    match write_all(&io::stdout(), format!("{text}\n").as_bytes()) {
+        Err(error) if !is_unread(&error) => refuse_output(&error),
+        _ => exit(0),
     }
 }
 
