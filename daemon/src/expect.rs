@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use memchr::memmem;
 use zcache_proto::Digest;
 
 use crate::compiled::{Compiled, Input};
@@ -140,6 +141,11 @@ impl Expectations<'_> {
         let Compiled { seen, invocation, command, .. } = self.compiled;
         if !self.compiled.stdout.is_empty() || !self.compiled.stderr.is_empty() {
             self.all.push(Expectation::Terminal(invocation.terminal));
+            // gcc -v prints by what name it was called, and with it by what path.
+            let called = &invocation.argv[0];
+            if [&self.compiled.stdout, &self.compiled.stderr].iter().any(|text| memmem::find(text, called).is_some()) {
+                self.all.push(Expectation::Called(called.clone()));
+            }
             self.all.extend(seen.env_shown.iter().map(|name| self.variable(name)).collect::<Vec<_>>());
         }
         self.all.extend(seen.env.iter().map(|name| self.variable(name)).collect::<Vec<_>>());

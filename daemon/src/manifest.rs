@@ -54,6 +54,8 @@ pub enum Expectation {
     Root(Role, #[serde(with = "serde_bytes")] Vec<u8>),
     /// What was printed was printed for these descriptors being terminals, as wide as this.
     Terminal(Terminal),
+    /// What was printed names the program as it was called.
+    Called(#[serde(with = "serde_bytes")] Vec<u8>),
     /// A variable's value, or that it is unset.
     Env(#[serde(with = "serde_bytes")] Vec<u8>, Option<Digest>),
     /// A variable whose value names the checkout, by role.
@@ -98,6 +100,8 @@ pub trait Facts {
     fn leads(&mut self, path: &[u8], target: &[u8]) -> bool;
     /// Where messages go.
     fn terminal(&self) -> Terminal;
+    /// By what name the program is called.
+    fn called(&self) -> &[u8];
     /// A variable's value.
     fn env(&self, name: &[u8]) -> Option<&[u8]>;
     /// Digest of the whole environment.
@@ -119,6 +123,7 @@ impl Expectation {
         match self {
             Self::Root(role, path) => facts.roots().get(*role) == Some(path),
             Self::Terminal(terminal) => facts.terminal() == *terminal,
+            Self::Called(name) => facts.called() == name,
             Self::Env(name, value) => facts.env(name).map(Digest::of) == *value,
             Self::EnvByRole(name, value) => facts.env(name).map(|v| by_role(v, facts.roots())) == *value,
             Self::Environment(digest) => facts.environment() == *digest,
@@ -146,6 +151,7 @@ impl Expectation {
         match self {
             Self::Root(..) => "other_checkout",
             Self::Terminal(..) => "other_terminal",
+            Self::Called(..) => "called_otherwise",
             Self::Env(..) | Self::EnvByRole(..) | Self::Environment(..) => "environment_changed",
             Self::Which(..) => "program_resolved_elsewhere",
             Self::Library(..) => "library_resolved_elsewhere",
@@ -163,7 +169,7 @@ impl fmt::Display for Expectation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let subject = match self {
-            Self::Root(_, path) => show(path),
+            Self::Root(_, path) | Self::Called(path) => show(path),
             Self::Env(name, _) | Self::EnvByRole(name, _) | Self::Which(name, _) | Self::Library(name, _) => show(name),
             Self::Terminal(_) => "terminal".to_owned(),
             Self::Environment(_) => "environment".to_owned(),
