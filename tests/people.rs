@@ -170,3 +170,26 @@ fn cargo_with_the_peoples_command_as_its_wrapper() {
     }
     assert!(world.total("hits") > 0, "{}", world.log());
 }
+
+/// Whoever comes from sccache with its settings learns what becomes of them.
+#[test]
+fn variables_of_sccaches_are_named_and_not_passed_over() {
+    let world = world();
+    let with = |mut command: Command| {
+        command.env("SCCACHE_DIR", "/x").env("SCCACHE_BUCKET", "b").env("SCCACHE_NEW", "1").env("SCCACHE_REGION", "");
+        command
+    };
+    for line in ["run true", "status", "status --json"] {
+        let text = said(&mut with(world.zcache(line))).1;
+        for named in ["SCCACHE_DIR", "ZCACHE_DIR", "SCCACHE_BUCKET", "SCCACHE_NEW"] {
+            assert!(text.contains(named), "{line}: {named}: {text}");
+        }
+        assert_eq!(text.matches("does not read").count(), 1, "{line}: {text}");
+        assert!(!text.contains("SCCACHE_REGION"), "{line}: {text}");
+        let without = said(&mut world.zcache(line)).1;
+        assert!(!without.contains("SCCACHE_"), "{line}: {without}");
+    }
+    // A compile prints what the compiler prints.
+    let bare = said(&mut with(world.command("gcc")).args(["-c", "p/x.c"]));
+    assert_eq!(said(with(world.command(CLIENT)).args(["gcc", "-c", "p/x.c"])), bare);
+}

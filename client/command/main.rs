@@ -15,6 +15,7 @@ mod mixed_up;
 mod report;
 mod run;
 mod sccache;
+mod sccache_settings;
 mod service;
 mod settings;
 mod status;

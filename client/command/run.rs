@@ -23,6 +23,7 @@ use crate::daemon::{ANSWER, config, endpoint, explain, own_endpoint, running, st
 use crate::failure::Failure;
 use crate::links::identity;
 use crate::report::counts;
+use crate::sccache_settings;
 use crate::surroundings::{Surroundings, WRAPPER, client, note_replaced};
 use crate::text;
 
@@ -37,6 +38,9 @@ pub fn run(command: &[OsString]) -> Result<ExitCode, Failure> {
     let ready = if is_disabled { Err(Failure::new("ZCACHE_DISABLE is set")) } else { prepare(&client) };
     if let Err(failure) = &ready {
         text::note(&format!("running without the cache: {}", one_line(&failure.to_string())));
+    }
+    if let Some(remark) = sccache_settings::remark(std::env::vars_os()) {
+        text::note(&remark);
     }
     let [name, arguments @ ..] = command else { return Err(Failure::new("nothing to run")) };
     let status = match supervise(Command::new(name).args(arguments).envs(variables)) {
