@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use memchr::memmem;
 use zcache_proto::Digest;
 
 use crate::compiled::{Compiled, Input};
@@ -147,8 +148,14 @@ impl Expectations<'_> {
 
     fn variables(&mut self) {
         let Compiled { seen, invocation, command, .. } = self.compiled;
-        let prints = command.family.prints(&self.compiled.stdout, &self.compiled.stderr);
-        if prints || !self.compiled.stdout.is_empty() {
+        let printed = [&self.compiled.stdout, &self.compiled.stderr];
+        // gcc -v prints by what name it was called, and with it by what path.
+        let called = &invocation.argv[0];
+        if printed.iter().any(|text| memmem::find(text, called).is_some()) {
+            self.all.push(Expectation::Called(called.clone()));
+        }
+        let prints = command.family.prints(printed[0], printed[1]);
+        if prints || !printed[0].is_empty() {
             self.all.push(Expectation::Terminal(invocation.terminal));
         }
         if prints {

@@ -85,6 +85,10 @@ impl Facts for Disk<'_> {
         self.command.display()
     }
 
+    fn called(&self) -> &[u8] {
+        &self.invocation.argv[0]
+    }
+
     fn env(&self, name: &[u8]) -> Option<&[u8]> {
         self.invocation.env.get(name)
     }

@@ -3,6 +3,7 @@
 //! `service` (wire ⇄ domain) → `cache` (lookup, commit) → `manifest`, `roles`, `template`, `packed`, `distill`,
 //! `compilers` (pure) → `inputs`, `cas`, `index`, `process` (I/O, one kind each).
 
+pub mod address;
 pub mod binding;
 pub mod builds;
 pub mod cache;

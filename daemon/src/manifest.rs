@@ -58,6 +58,8 @@ pub enum Expectation {
     Terminal(Terminal),
     /// What was printed was printed for arguments that say how it is to look.
     Display(Digest),
+    /// What was printed names the program as it was called.
+    Called(#[serde(with = "serde_bytes")] Vec<u8>),
     /// A variable's value, or that it is unset.
     Env(#[serde(with = "serde_bytes")] Vec<u8>, Option<Digest>),
     /// A variable whose value names the checkout, by role.
@@ -104,6 +106,8 @@ pub trait Facts {
     fn terminal(&self) -> Terminal;
     /// Digest of the arguments that say how messages look.
     fn display(&self) -> Digest;
+    /// By what name the program is called.
+    fn called(&self) -> &[u8];
     /// A variable's value.
     fn env(&self, name: &[u8]) -> Option<&[u8]>;
     /// Digest of the whole environment.
@@ -127,6 +131,7 @@ impl Expectation {
             Self::Nesting(path) => facts.roots().nesting() == Some(path),
             Self::Terminal(terminal) => facts.terminal() == *terminal,
             Self::Display(digest) => facts.display() == *digest,
+            Self::Called(name) => facts.called() == name,
             Self::Env(name, value) => facts.env(name).map(Digest::of) == *value,
             Self::EnvByRole(name, value) => facts.env(name).map(|v| by_role(v, facts.roots())) == *value,
             Self::Environment(digest) => facts.environment() == *digest,
@@ -154,6 +159,7 @@ impl Expectation {
         match self {
             Self::Root(..) | Self::Nesting(..) => "other_checkout",
             Self::Terminal(..) | Self::Display(..) => "other_terminal",
+            Self::Called(..) => "called_otherwise",
             Self::Env(..) | Self::EnvByRole(..) | Self::Environment(..) => "environment_changed",
             Self::Which(..) => "program_resolved_elsewhere",
             Self::Library(..) => "library_resolved_elsewhere",
@@ -171,7 +177,7 @@ impl fmt::Display for Expectation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let subject = match self {
-            Self::Root(_, path) => show(path),
+            Self::Root(_, path) | Self::Called(path) => show(path),
             Self::Env(name, _) | Self::EnvByRole(name, _) | Self::Which(name, _) | Self::Library(name, _) => show(name),
             Self::Terminal(_) | Self::Display(_) => "terminal".to_owned(),
             Self::Environment(_) => "environment".to_owned(),
