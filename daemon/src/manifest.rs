@@ -70,8 +70,8 @@ pub enum Expectation {
     Which(#[serde(with = "serde_bytes")] Vec<u8>, Option<RolePath>),
     /// What a shared library's name leads to along LD_LIBRARY_PATH, which the dynamic linker searches first.
     Library(#[serde(with = "serde_bytes")] Vec<u8>, Option<RolePath>),
-    /// The program at the path may be executed.
-    Runs(RolePath),
+    /// The program at the path may be executed, and is this file where it is no script.
+    Runs(RolePath, Option<RolePath>),
     /// The path exists, of that kind where it was seen.
     Exists(RolePath, Option<Kind>),
     /// Nothing is at the path.
@@ -102,6 +102,8 @@ pub trait Facts {
     fn listing(&mut self, path: &[u8]) -> Option<Digest>;
     /// Whether `path` is a link to `target`, or resolves to it.
     fn leads(&mut self, path: &[u8], target: &[u8]) -> bool;
+    /// Whether links lead from `path` to `target`, which is none.
+    fn resolves(&mut self, path: &[u8], target: &[u8]) -> bool;
     /// Where messages go.
     fn terminal(&self) -> Terminal;
     /// Digest of the arguments that say how messages look.
@@ -138,10 +140,11 @@ impl Expectation {
             Self::Which(name, path) => facts.which(name).map(|found| facts.roots().role_of(&found)) == *path,
             Self::Library(name, path) => facts.library(name).map(|found| facts.roots().role_of(&found)) == *path,
             Self::Attributes(path, then) => place(path, facts).and_then(|at| facts.attributes(&at)) == Some(*then),
-            Self::Runs(path) => {
-                let attributes = place(path, facts).and_then(|at| facts.attributes(&at));
-                attributes.is_some_and(|attributes| attributes.mode & 0o111 != 0)
-            }
+            Self::Runs(path, file) => place(path, facts).is_some_and(|at| {
+                let file = file.as_ref().map(|file| place(file, facts));
+                file.is_none_or(|file| file.is_some_and(|file| facts.resolves(&at, &file)))
+                    && facts.attributes(&at).is_some_and(|attributes| attributes.mode & 0o111 != 0)
+            }),
             Self::Exists(path, kind) => {
                 place(path, facts).and_then(|at| facts.kind(&at)).is_some_and(|now| kind.is_none_or(|kind| kind == now))
             }
@@ -163,7 +166,8 @@ impl Expectation {
             Self::Env(..) | Self::EnvByRole(..) | Self::Environment(..) => "environment_changed",
             Self::Which(..) => "program_resolved_elsewhere",
             Self::Library(..) => "library_resolved_elsewhere",
-            Self::Runs(..) | Self::Attributes(..) => "attributes_changed",
+            Self::Runs(..) => "program_changed",
+            Self::Attributes(..) => "attributes_changed",
             Self::Exists(..) => "file_missing",
             Self::Absent(..) => "file_appeared",
             Self::Link(..) => "link_changed",
@@ -182,7 +186,7 @@ impl fmt::Display for Expectation {
             Self::Terminal(_) | Self::Display(_) => "terminal".to_owned(),
             Self::Environment(_) => "environment".to_owned(),
             Self::Nesting(path)
-            | Self::Runs(path)
+            | Self::Runs(path, _)
             | Self::Exists(path, _)
             | Self::Absent(path)
             | Self::Attributes(path, _)
