@@ -16,8 +16,8 @@ use crate::compiled::{Compiled, Fresh};
 use crate::compilers::argfile::BYTES_MAX;
 use crate::compilers::{self, Bypass, Command};
 use crate::declared::{Declarations, declare};
-use crate::directories::alias;
-use crate::distill::distill;
+use crate::directories::{View, alias};
+use crate::distill::{Scene, distill};
 use crate::distilled::Distilled;
 use crate::facts::Disk;
 use crate::flights::{Flights, Lead, Turn};
@@ -26,6 +26,7 @@ use crate::inputs::{coarse_now_ns, lock, path};
 use crate::invocation::Invocation;
 use crate::manifest::{ActionResult, Expectation};
 use crate::observation::{TraceError, records};
+use crate::places::Places;
 use crate::process::{self, Process, Root};
 use crate::refusal::Refusal;
 use crate::stats::Stats;
@@ -292,7 +293,10 @@ impl Cache {
         let mut seen = match trace.as_ref().ok_or(TraceError::Unreadable).and_then(|trace| records(trace)) {
             Ok(records) => {
                 let alias = command.family.out_dir().and_then(alias);
-                distill(&records, &*command.family, &asked.invocation, alias.as_ref())
+                let mut places = Places::new(View::new(&self.shelf.directories));
+                let place = &mut |at: &[u8]| places.of(at);
+                let scene = Scene { alias: alias.as_ref(), place, streams: &outcome.streams };
+                distill(&records, &*command.family, &asked.invocation, scene)
             }
             Err(error) => Distilled { refusals: [Refusal::Trace(error)].into(), ..Distilled::default() },
         };

@@ -12,7 +12,6 @@ use crate::compilers::zig::Zig;
 use crate::facts::{attributes, library, listing, which};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::manifest::{Expectation, by_role};
-use crate::paths::is_kernels;
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
 use crate::roles::RolePath;
@@ -110,7 +109,7 @@ impl Expectations<'_> {
         let Compiled { seen, invocation, .. } = self.compiled;
         for program in &seen.programs {
             // What the tree made itself, and runs, follows from the rest.
-            if seen.contents.contains_key(program) && !is_kernels(program) {
+            if seen.contents.contains_key(program) {
                 self.all.push(Expectation::Runs(self.by(program)));
             }
             // gcc looks along PATH for its assembler and linker: one that appears there would be taken.

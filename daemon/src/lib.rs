@@ -32,6 +32,7 @@ pub mod manifests;
 pub mod observation;
 pub mod packed;
 pub mod paths;
+pub mod places;
 pub mod plugins;
 pub mod premises;
 pub mod process;

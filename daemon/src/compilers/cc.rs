@@ -211,7 +211,7 @@ impl Cc {
         let source = self.sources.first().map(|source| join(&self.cwd, source));
         let common = source.and_then(|source| common(&self.cwd, parent(&source)));
         let workspace = common.unwrap_or_else(|| self.cwd.clone());
-        let output = self.output.as_deref().filter(|output| output.starts_with(b"/") && !is_below(output, b"/dev"));
+        let output = self.output.as_deref().filter(|output| output.starts_with(b"/"));
         let target = output.map(|output| (Role::Target, parent(output).to_vec()));
         let probe = self.sources.iter().find(|source| source.starts_with(b"/") && is_probe(file_name(source)));
         let probe = probe.map(|source| (Role::Probe, source.clone()));
