@@ -26,6 +26,7 @@ use crate::inputs::{coarse_now_ns, lock, path};
 use crate::invocation::Invocation;
 use crate::manifest::{ActionResult, Expectation};
 use crate::observation::{TraceError, records};
+use crate::occupied;
 use crate::places::Places;
 use crate::process::{self, Process, Root};
 use crate::refusal::Refusal;
@@ -155,14 +156,19 @@ impl Cache {
                 continue;
             }
             let entry = &manifest.entries[index];
+            let hit = wire::hit(&entry.result, &command.roots, &store.cas, mtime_ns, asked.place.id).ok_or("new")?;
+            if let Some(place) = occupied::first(&hit.outputs) {
+                tracing::debug!(command = command.summary, at = %place.display(), "an output's place is taken");
+                return Err("output_occupied");
+            }
             let _ = match index {
                 0 => store.index().use_manifest(&command.action, now_s()),
                 _ => store.amend(&command.action, now_s(), |known| known.touch(entry)),
             };
             self.fold_hit(asked, command, &entry.expectations, &entry.result);
-            let hit = wire::hit(&entry.result, &command.roots, &store.cas, mtime_ns, asked.place.id);
             let restored = Restored { mtime_ns, files: wire::blobs(&entry.result, &command.roots) };
-            return hit.ok_or("new").inspect(|_| self.count_hit(asked, entry.result.duration_ms, restored));
+            self.count_hit(asked, entry.result.duration_ms, restored);
+            return Ok(hit);
         }
     }
 

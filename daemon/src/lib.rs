@@ -30,6 +30,7 @@ pub mod invocation;
 pub mod manifest;
 pub mod manifests;
 pub mod observation;
+pub mod occupied;
 pub mod packed;
 pub mod paths;
 pub mod places;
