@@ -5,7 +5,10 @@ mod fixture;
 mod harness;
 mod matrix;
 
-use harness::{Effect, assert_same};
+use std::fs;
+
+use fixture::{rustc_in, settle};
+use harness::{Effect, World, assert_same, run};
 use matrix::{Expected, Matrix};
 
 const FILES: &[(&str, &str)] = &[
@@ -45,7 +48,7 @@ fn after(matrix: &Matrix<'_>, line: &str, cached: bool) -> (Effect, String) {
     let listed = "ls -ln --time-style=+ out 2>&1; getfacl -cn $O 2> /dev/null; cksum out/t 2> /dev/null";
     let effect =
         matrix.fresh(&format!("umask 022; O=out/x; {line}; code=$?; ({listed}) > ../listing; exit $code"), cached);
-    let listing = std::fs::read_to_string(matrix.world.path("listing")).expect("a listing");
+    let listing = fs::read_to_string(matrix.world.path("listing")).expect("a listing");
     (effect, listing)
 }
 
@@ -111,4 +114,27 @@ fn what_is_appended_to_is_never_put_back() {
     let line = "%gcc -O3 -c m.c -o out/m.o -fopt-info-all=out/notes";
     matrix.all(Expected::Stored, &[line]);
     matrix.all(Expected::Refused("modified_file"), &[format!("echo older > out/notes; {line}")]);
+}
+
+/// A library that its blob shares is written into, and all its times but that of the change are put back.
+#[test]
+fn a_library_changed_in_place_is_not_what_others_get() {
+    let world = World::new();
+    let compile = "--crate-name x --crate-type lib x.rs --emit=metadata,link --out-dir";
+    settle(&|| world.write(&[("p/x.rs", "pub fn f() -> &'static str { \"a text of mine\" }\n")]));
+    for round in 0..3 {
+        world.remove("p/a");
+        run(rustc_in(&world, "p", true, &format!("{compile} a")).env("X", "1"));
+        let [library, bare] = ["p/a/libx.rlib", "p/bare"].map(|name| world.path(name));
+        world.status();
+        if round == 0 {
+            fs::copy(&library, &bare).unwrap();
+        }
+        assert_eq!(fs::read(&library).unwrap(), fs::read(&bare).unwrap(), "round {round}: {}", world.log());
+        let change = "touch -r a/libx.rlib t; printf X | dd of=a/libx.rlib conv=notrunc bs=1 seek=3000 status=none; touch -r t a/libx.rlib";
+        run(world.command("sh").args(["-c", change]).current_dir(world.path("p")));
+        run(&mut rustc_in(&world, "p", true, &format!("{compile} b{round}")));
+        let other = world.path(&format!("p/b{round}/libx.rlib"));
+        assert_eq!(fs::read(other).unwrap(), fs::read(&bare).unwrap(), "round {round}: {}", world.log());
+    }
 }

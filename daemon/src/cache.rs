@@ -149,7 +149,7 @@ impl Cache {
                 }
             };
             let blobs: Vec<_> = manifest.entries[index].result.blobs().collect();
-            if !store.promise(&blobs, mtime_ns) {
+            if !store.promise(&blobs, &manifest.entries[index].result.lent(), mtime_ns) {
                 let gone = manifest.entries.remove(index);
                 let _ = store.amend(&command.action, now_s(), |known| known.remove(&gone));
                 lost = Some("blob_lost");

@@ -27,6 +27,7 @@ pub mod index;
 pub mod ingest;
 pub mod inputs;
 pub mod invocation;
+pub mod lent;
 pub mod manifest;
 pub mod manifests;
 pub mod observation;

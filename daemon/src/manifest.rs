@@ -249,6 +249,15 @@ impl ActionResult {
         all().all(|file| file.mode & !0o7777 == 0 && named(file) && !is_in_one(&file.path))
     }
 
+    /// Those of its blobs whose file an output may share.
+    pub fn lent(&self) -> Vec<Digest> {
+        let lent = self.outputs.iter().filter_map(|output| match output.content {
+            OutputContent::Blob { digest, link: true, .. } => Some(digest),
+            _ => None,
+        });
+        lent.collect()
+    }
+
     /// The blobs it needs.
     pub fn blobs(&self) -> impl Iterator<Item = (Digest, u64)> {
         self.outputs.iter().filter_map(|output| match output.content {
