@@ -13,6 +13,7 @@ use crate::inputs::{Inputs, Stamp, path};
 use crate::invocation::Invocation;
 use crate::manifest::{Attributes, Facts, Kind, Terminal};
 use crate::roles::Roots;
+use crate::twins::Look;
 
 /// The disk, as one invocation sees it.
 pub struct Disk<'a> {
@@ -21,7 +22,7 @@ pub struct Disk<'a> {
     roots: &'a Roots,
     names: View<'a>,
     contents: HashMap<Vec<u8>, Option<Digest>>,
-    kinds: HashMap<Vec<u8>, Option<Kind>>,
+    looks: HashMap<Vec<u8>, Option<Look>>,
     environment: Option<Digest>,
 }
 
@@ -29,7 +30,7 @@ impl<'a> Disk<'a> {
     /// Nothing asked yet.
     pub fn new(inputs: &'a Inputs, directories: &'a Directories, invocation: &'a Invocation, roots: &'a Roots) -> Self {
         let names = View::new(directories);
-        Self { inputs, invocation, roots, names, contents: HashMap::new(), kinds: HashMap::new(), environment: None }
+        Self { inputs, invocation, roots, names, contents: HashMap::new(), looks: HashMap::new(), environment: None }
     }
 }
 
@@ -47,13 +48,13 @@ impl Facts for Disk<'_> {
         digest
     }
 
-    fn kind(&mut self, at: &[u8]) -> Option<Kind> {
-        if let Some(kind) = self.kinds.get(at) {
-            return *kind;
+    fn look(&mut self, at: &[u8]) -> Option<Look> {
+        if let Some(look) = self.looks.get(at) {
+            return *look;
         }
-        let kind = kind_of(at);
-        self.kinds.insert(at.to_vec(), kind);
-        kind
+        let look = look(at);
+        self.looks.insert(at.to_vec(), look);
+        look
     }
 
     fn is_absent(&mut self, at: &[u8]) -> bool {
@@ -95,14 +96,15 @@ impl Facts for Disk<'_> {
     }
 }
 
-/// What is at a path, links followed; a link that leads nowhere is there all the same.
-pub fn kind_of(at: &[u8]) -> Option<Kind> {
-    match fs::metadata(path(at)) {
-        Ok(meta) if meta.is_file() => Some(Kind::File),
-        Ok(meta) if meta.is_dir() => Some(Kind::Directory),
-        Ok(_) => Some(Kind::Special),
-        Err(_) => None,
-    }
+/// A look at a path, links followed; a link that leads nowhere is nothing.
+pub fn look(at: &[u8]) -> Option<Look> {
+    let meta = fs::metadata(path(at)).ok()?;
+    let kind = match () {
+        () if meta.is_file() => Kind::File,
+        () if meta.is_dir() => Kind::Directory,
+        () => Kind::Special,
+    };
+    Some(Look { kind, file: (meta.dev(), meta.ino()), mtime_s: meta.mtime() })
 }
 
 /// Attributes of what is at a path, links followed.
@@ -133,7 +135,7 @@ pub fn which(name: &[u8], invocation: &Invocation) -> Option<Vec<u8>> {
 
 /// The shared library that `name` means along LD_LIBRARY_PATH.
 pub fn library(name: &[u8], invocation: &Invocation) -> Option<Vec<u8>> {
-    search(invocation.env.get(b"LD_LIBRARY_PATH")?, name, &invocation.cwd).find(|found| kind_of(found).is_some())
+    search(invocation.env.get(b"LD_LIBRARY_PATH")?, name, &invocation.cwd).find(|found| look(found).is_some())
 }
 
 /// Where `name` may be, along a list of directories.

@@ -52,4 +52,5 @@ pub mod status;
 pub mod store;
 pub mod template;
 pub mod trace;
+pub mod twins;
 pub mod wire;

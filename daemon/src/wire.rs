@@ -88,6 +88,8 @@ pub fn as_seen(expectations: &[Expectation], result: &ActionResult, roots: &Root
             Expectation::Attributes(path, _) => drop(seen.attributes.insert(at(path))),
             Expectation::Runs(path) => drop(seen.programs.insert(at(path))),
             Expectation::Exists(path, kind) => drop(seen.exists.insert(at(path), *kind)),
+            // Its files are sources, and whose they are is asked again for the compile around it.
+            Expectation::Twins(all) => seen.sources.extend(all.iter().map(|twin| at(&twin.path))),
             Expectation::Absent(path) => drop(seen.absent.insert(at(path))),
             Expectation::Link(path, target) => drop(seen.links.insert(at(path), at(target))),
             Expectation::Listing(path, _) => drop(seen.listings.insert(at(path), time_ns)),
