@@ -19,6 +19,7 @@ use crate::expect::{Knowledge, expectations};
 use crate::fold;
 use crate::inputs::{Inputs, Stamp, path};
 use crate::manifest::{ActionResult, Entry, Expectation, Kind, OutputContent, OutputFile};
+use crate::occupied::gives_access;
 use crate::paths::{is_plain, without_parents};
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
@@ -137,8 +138,7 @@ impl Shelf {
         let seen = &compiled.seen;
         for at in &seen.modified {
             // A file removed and made anew, or made by this compile, is no change of an older one.
-            let made_now = fs::symlink_metadata(path(at))
-                .is_ok_and(|m| m.created().is_ok_and(|t| since_1970_ns(t) >= compiled.began_ns));
+            let made_now = fs::symlink_metadata(path(at)).is_ok_and(|meta| is_made_now(&meta, compiled));
             if !made_now && !was_temporary(at, compiled) && (seen.outputs.contains(at) || !path(at).exists()) {
                 return Err(Refusal::Modifies(at.clone()));
             }
@@ -147,6 +147,12 @@ impl Shelf {
         for at in seen.directories.iter().chain(&seen.outputs) {
             if let Ok(meta) = fs::symlink_metadata(path(at)) {
                 let mode = meta.permissions().mode() & 0o7777;
+                if !is_made_now(&meta, compiled) && !is_as_if_new(&meta, mode, compiled) {
+                    return Err(Refusal::Modifies(at.clone()));
+                }
+                if gives_access(path(parent(at))) {
+                    return Err(Refusal::StrangeOutput(at.clone()));
+                }
                 taken.push((at.clone(), mode, self.output(at, &meta, compiled)?));
             }
         }
@@ -325,6 +331,18 @@ fn declared(compiled: &Compiled, outputs: &[(Vec<u8>, u32, TakenOutput)]) -> Res
         }
     }
     Ok(variables)
+}
+
+/// Whether what is there was made by this compile, rather than written into.
+fn is_made_now(meta: &fs::Metadata, compiled: &Compiled) -> bool {
+    meta.created().is_ok_and(|time| since_1970_ns(time) >= compiled.began_ns)
+}
+
+/// Whether an older thing that a compile wrote into is what it would have made where nothing was: no link that leads to
+/// what was written, and with the permissions that a new file gets.
+fn is_as_if_new(meta: &fs::Metadata, mode: u32, compiled: &Compiled) -> bool {
+    let new = 0o666 & !compiled.invocation.umask;
+    meta.is_dir() || meta.is_file() && (mode == new || mode == 0o777 & !compiled.invocation.umask)
 }
 
 fn since_1970_ns(time: std::time::SystemTime) -> i64 {

@@ -15,6 +15,7 @@ use crate::inputs::{Inputs, Stamp, path};
 use crate::invocation::Invocation;
 use crate::manifest::{Attributes, Facts, Kind, Terminal};
 use crate::roles::Roots;
+use crate::twins::Look;
 
 /// The disk, as one invocation sees it.
 pub struct Disk<'a> {
@@ -22,7 +23,7 @@ pub struct Disk<'a> {
     invocation: &'a Invocation,
     names: View<'a>,
     contents: HashMap<Vec<u8>, Option<Digest>>,
-    kinds: HashMap<Vec<u8>, Option<Kind>>,
+    looks: HashMap<Vec<u8>, Option<Look>>,
     environment: Option<Digest>,
     command: &'a Command,
 }
@@ -36,8 +37,8 @@ impl<'a> Disk<'a> {
         command: &'a Command,
     ) -> Self {
         let names = View::new(directories);
-        let (contents, kinds) = (HashMap::new(), HashMap::new());
-        Self { inputs, invocation, command, names, contents, kinds, environment: None }
+        let (contents, looks) = (HashMap::new(), HashMap::new());
+        Self { inputs, invocation, command, names, contents, looks, environment: None }
     }
 }
 
@@ -55,13 +56,13 @@ impl Facts for Disk<'_> {
         digest
     }
 
-    fn kind(&mut self, at: &[u8]) -> Option<Kind> {
-        if let Some(kind) = self.kinds.get(at) {
-            return *kind;
+    fn look(&mut self, at: &[u8]) -> Option<Look> {
+        if let Some(look) = self.looks.get(at) {
+            return *look;
         }
-        let kind = kind_of(at);
-        self.kinds.insert(at.to_vec(), kind);
-        kind
+        let look = look(at);
+        self.looks.insert(at.to_vec(), look);
+        look
     }
 
     fn is_absent(&mut self, at: &[u8]) -> bool {
@@ -115,14 +116,15 @@ impl Facts for Disk<'_> {
     }
 }
 
-/// What is at a path, links followed; a link that leads nowhere is there all the same.
-pub fn kind_of(at: &[u8]) -> Option<Kind> {
-    match fs::metadata(path(at)) {
-        Ok(meta) if meta.is_file() => Some(Kind::File),
-        Ok(meta) if meta.is_dir() => Some(Kind::Directory),
-        Ok(_) => Some(Kind::Special),
-        Err(_) => None,
-    }
+/// A look at a path, links followed; a link that leads nowhere is nothing.
+pub fn look(at: &[u8]) -> Option<Look> {
+    let meta = fs::metadata(path(at)).ok()?;
+    let kind = match () {
+        () if meta.is_file() => Kind::File,
+        () if meta.is_dir() => Kind::Directory,
+        () => Kind::Special,
+    };
+    Some(Look { kind, file: (meta.dev(), meta.ino()), mtime_s: meta.mtime() })
 }
 
 /// Attributes of what is at a path, links followed.
@@ -162,7 +164,7 @@ pub fn passed_over(invocation: &Invocation) -> Vec<Vec<u8>> {
 
 /// The shared library that `name` means along LD_LIBRARY_PATH.
 pub fn library(name: &[u8], invocation: &Invocation) -> Option<Vec<u8>> {
-    search(invocation.env.get(b"LD_LIBRARY_PATH")?, name, &invocation.cwd).find(|found| kind_of(found).is_some())
+    search(invocation.env.get(b"LD_LIBRARY_PATH")?, name, &invocation.cwd).find(|found| look(found).is_some())
 }
 
 /// Where `name` may be, along a list of directories.

@@ -82,6 +82,10 @@ pub struct Invocation {
     pub parent: Option<v1::Parent>,
     /// Whether its limits leave room for nothing but the compiler.
     pub limited: bool,
+    /// Whether it names its own standard output or error, which is no pipe, as a file.
+    pub names_stream: bool,
+    /// Whether its standard output or error is closed.
+    pub lacks_stream: bool,
 }
 
 /// Why a request is not an invocation.
@@ -122,6 +126,8 @@ impl TryFrom<v1::Invocation> for Invocation {
             client: None,
             parent: wire.parent,
             limited: wire.limited,
+            names_stream: wire.names_stream,
+            lacks_stream: wire.lacks_stream,
         })
     }
 }
