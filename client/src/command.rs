@@ -10,6 +10,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process;
 
+use zcache_proto::driver;
+
 /// The shim's own name.
 pub const NAME: &str = "zcache-client";
 /// The name by which the `cc` crate knows that a RUSTC_WRAPPER wraps C compilers too.
@@ -145,10 +147,8 @@ fn search(name: &OsStr, is_this: impl Fn(&Path) -> bool) -> Result<Found, Comman
 /// Whether a program is another cache's or distributor's link, which would look for the compiler along the same PATH and
 /// find us.
 fn is_wrapper(program: &Path) -> bool {
-    const WRAPPERS: [&str; 7] = ["buildcache", "cachepot", "ccache", "distcc", "icecc", "kache", KNOWN_NAME];
-    let real = fs::canonicalize(program).unwrap_or_default();
-    let named = |path: &Path| WRAPPERS.iter().any(|wrapper| path.file_name() == Some(OsStr::new(wrapper)));
-    named(&real) && !named(program)
+    let named = |path: &Path| driver::is_cache(file_name(path.as_os_str()).as_encoded_bytes());
+    fs::canonicalize(program).is_ok_and(|real| named(&real)) && !named(program)
 }
 
 fn file_name(path: &OsStr) -> &OsStr {

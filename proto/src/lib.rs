@@ -1,7 +1,8 @@
-//! The contract between zcache's programs: the messages of `zcache.proto`, digests, the trace's records and the rule
-//! that says where the socket is. Knows neither the daemon nor the client.
+//! The contract between zcache's programs: the messages of `zcache.proto`, digests, the trace's records, and the rules
+//! that say where the socket is and which programs are compilers. Knows neither the daemon nor the client.
 
 pub mod digest;
+pub mod driver;
 pub mod endpoint;
 pub mod trace;
 
