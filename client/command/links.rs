@@ -16,6 +16,9 @@ use zcache_proto::trace;
 use crate::daemon::config;
 use crate::failure::Failure;
 
+/// Where programs are looked for when PATH is not set.
+pub const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
 /// For PATH: it holds nothing but compilers' names.
 const BIN: &str = "bin";
 /// Apart from them, as `sccache` in PATH would be taken for sccache.
@@ -66,8 +69,18 @@ pub fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
+/// The file that a command's name means.
+pub fn program_of(name: &OsStr) -> Option<PathBuf> {
+    let runs = |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| is_program(&meta));
+    if name.as_bytes().contains(&b'/') {
+        return Some(PathBuf::from(name)).filter(runs);
+    }
+    let path = variable("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(runs)
+}
+
 /// Whether a file is a program.
-pub fn is_program(meta: &fs::Metadata) -> bool {
+fn is_program(meta: &fs::Metadata) -> bool {
     meta.is_file() && meta.mode() & 0o111 != 0
 }
 

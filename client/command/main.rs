@@ -20,6 +20,7 @@ mod store;
 mod surroundings;
 mod text;
 mod unit;
+mod way;
 
 use failure::Failure;
 

@@ -7,6 +7,7 @@ use crate::hook::hook;
 use crate::program::{Candidate, Program};
 use crate::real::real;
 use crate::record::{At, Call, link_to};
+use crate::redirect::{self, Redirect};
 use crate::session::here;
 use crate::{modules, sys, trace};
 use core::ffi::{c_char, c_int, c_void};
@@ -15,8 +16,27 @@ use core::ptr::null;
 
 type Texts = *const *const c_char;
 
-/// Runs `attempt` with the merged environment; returns only where it failed.
+/// Runs `attempt`, or the client in a compiler's place; returns only where it failed.
 unsafe fn become_program(
+    call: &Call,
+    program: &Program,
+    arguments: Texts,
+    environment: Texts,
+    attempt: impl Fn(Texts) -> c_int,
+) -> c_int {
+    let mut redirect = Redirect::empty();
+    if let Some(stand_in) = redirect.stand_in(program, arguments) {
+        call.event(trace::STAT).path(program.file);
+        attempt_with(call, &redirect::client(&stand_in), environment, |merged| {
+            real_exec(&EXECVE, stand_in.client, stand_in.arguments, merged)
+        });
+        redirect.release();
+    }
+    attempt_with(call, program, environment, attempt)
+}
+
+/// Runs `attempt` with the merged environment; returns only where it failed.
+unsafe fn attempt_with(
     call: &Call,
     program: &Program,
     environment: Texts,
@@ -33,7 +53,7 @@ unsafe fn become_program(
         event.texts(&[], program.name);
     }
     let mut merged = Merged::empty();
-    let mut result = attempt(merged.build(environment, program.is_entered()));
+    let mut result = attempt(merged.build(environment, redirect::share(program)));
     if sys::errno() == sys::E2BIG {
         // Better unobserved than not at all.
         result = attempt(environment);
@@ -63,7 +83,7 @@ unsafe fn real_exec(real: &crate::real::Real, file: *const c_char, arguments: Te
 unsafe fn execute(caller: usize, file: *const c_char, arguments: Texts, environment: Texts) -> c_int {
     let call = Call::begin(caller);
     let program = Program::named(here(file));
-    become_program(&call, &program, environment, |merged| real_exec(&EXECVE, file, arguments, merged))
+    become_program(&call, &program, arguments, environment, |merged| real_exec(&EXECVE, file, arguments, merged))
 }
 
 #[inline(never)]
@@ -71,7 +91,7 @@ unsafe fn search(caller: usize, file: *const c_char, arguments: Texts, environme
     let call = Call::begin(caller);
     let mut room: Candidate = sys::room();
     let program = Program::searched(&call, file, &mut room);
-    become_program(&call, &program, environment, |merged| real_exec(&EXECVPE, file, arguments, merged))
+    become_program(&call, &program, arguments, environment, |merged| real_exec(&EXECVPE, file, arguments, merged))
 }
 
 hook!(fn execve(file: *const c_char, arguments: Texts, environment: Texts) -> c_int, _real, caller => {
@@ -95,7 +115,7 @@ hook!(fn fexecve(fd: c_int, arguments: Texts, environment: Texts) -> c_int, real
     let mut room = sys::room();
     let Program { flags, .. } = Program::named(here(link_to(fd, &mut room)));
     let program = Program { file: At(fd, null()), name: &[], flags };
-    become_program(&call, &program, environment, |merged| real(fd, arguments, merged))
+    become_program(&call, &program, arguments, environment, |merged| real(fd, arguments, merged))
 });
 
 hook!(
@@ -106,7 +126,7 @@ hook!(
         let itself = flags & sys::AT_EMPTY_PATH != 0 && sys::bytes(path).is_empty();
         let named = Program::named(if itself { here(link_to(dir, &mut room)) } else { At(dir, path) });
         let program = Program { file: At(dir, path), ..named };
-        become_program(&call, &program, environment, |merged| real(dir, path, arguments, merged, flags))
+        become_program(&call, &program, arguments, environment, |merged| real(dir, path, arguments, merged, flags))
     }
 );
 

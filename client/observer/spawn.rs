@@ -1,9 +1,12 @@
 //! Hooks that start a program as a child, by `posix_spawn` or a shell command line.
 
+use crate::arch::Missing;
 use crate::environment::Merged;
 use crate::hook::hook;
 use crate::program::{Candidate, Program};
+use crate::real::real;
 use crate::record::Call;
+use crate::redirect::{self, Redirect};
 use crate::session::{self, here};
 use crate::{modules, sys, trace};
 use core::cell::UnsafeCell;
@@ -12,6 +15,39 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, Ordering::*};
 
 type Texts = *const *const c_char;
+
+real!(POSIX_SPAWN = "posix_spawn");
+
+/// What a child does and is before it becomes the program.
+struct Preparation(*const c_void, *const c_void);
+
+/// Starts the client in a compiler's place; answers an error number, also where that is not to be.
+unsafe fn start_client(
+    call: &Call,
+    program: &Program,
+    child: *mut c_int,
+    preparation: &Preparation,
+    arguments: Texts,
+    environment: Texts,
+) -> c_int {
+    type Function =
+        unsafe extern "C" fn(*mut c_int, *const c_char, *const c_void, *const c_void, Texts, Texts) -> c_int;
+    let &Preparation(actions, attributes) = preparation;
+    let address = POSIX_SPAWN.get();
+    // The child may go to another directory first, where a relative path leads elsewhere.
+    if address.is_null() || !actions.is_null() && redirect::is_relative(program) {
+        return c_int::MISSING;
+    }
+    let spawn = core::mem::transmute::<*mut c_void, Function>(address);
+    let mut redirect = Redirect::empty();
+    let Some(stand_in) = redirect.stand_in(program, arguments) else { return c_int::MISSING };
+    call.event(trace::STAT).path(program.file);
+    let result = start_program(call, &redirect::client(&stand_in), child, environment, |child, merged| {
+        spawn(child, stand_in.client, actions, attributes, stand_in.arguments, merged)
+    });
+    redirect.release();
+    result
+}
 
 /// Runs `start` (place for the child's number, environment), which answers an error number.
 unsafe fn start_program(
@@ -24,7 +60,7 @@ unsafe fn start_program(
     let mut merged = Merged::empty();
     let mut own = 0;
     let child = if child.is_null() { &raw mut own } else { child };
-    let mut result = start(child, merged.build(environment, program.is_entered()));
+    let mut result = start(child, merged.build(environment, redirect::share(program)));
     if result as u32 == sys::E2BIG {
         // Better unobserved than not at all.
         result = start(child, environment);
@@ -48,6 +84,10 @@ hook!(
     ) -> c_int, real, caller => {
         let call = Call::begin(caller);
         let program = Program::named(here(file));
+        let preparation = Preparation(actions, attributes);
+        if start_client(&call, &program, child, &preparation, arguments, environment) == 0 {
+            return 0;
+        }
         start_program(&call, &program, child, environment, |child, merged| {
             real(child, file, actions, attributes, arguments, merged)
         })
@@ -66,6 +106,10 @@ hook!(
         let call = Call::begin(caller);
         let mut room: Candidate = sys::room();
         let program = Program::searched(&call, file, &mut room);
+        let preparation = Preparation(actions, attributes);
+        if start_client(&call, &program, child, &preparation, arguments, environment) == 0 {
+            return 0;
+        }
         start_program(&call, &program, child, environment, |child, merged| {
             real(child, file, actions, attributes, arguments, merged)
         })
@@ -103,7 +147,7 @@ unsafe fn lend(lent: &mut Lent) {
     if lent.users == 0 {
         lent.own = sys::environ;
         let shell = Program::named(here(c"/bin/sh".as_ptr()));
-        sys::environ = lent.merged.build(lent.own, shell.is_entered()).cast_mut();
+        sys::environ = lent.merged.build(lent.own, redirect::share(&shell)).cast_mut();
     }
     lent.users += 1;
 }

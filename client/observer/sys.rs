@@ -9,6 +9,7 @@ use core::mem::MaybeUninit;
 mod number {
     pub const READ: usize = 0;
     pub const CLOSE: usize = 3;
+    pub const PREAD: usize = 17;
     pub const MMAP: usize = 9;
     pub const MUNMAP: usize = 11;
     pub const GETPID: usize = 39;
@@ -31,6 +32,7 @@ mod number {
     pub const OPENAT: usize = 56;
     pub const CLOSE: usize = 57;
     pub const READ: usize = 63;
+    pub const PREAD: usize = 67;
     pub const READLINKAT: usize = 78;
     pub const EXIT_GROUP: usize = 94;
     pub const CLOCK_GETTIME: usize = 113;
@@ -145,6 +147,12 @@ pub unsafe fn read<const N: usize>(fd: isize, room: &mut Room<N>) -> &[u8] {
     filled(room, n)
 }
 
+/// The part of `room` that was filled from so far into the file; empty on failure.
+pub unsafe fn pread<const N: usize>(fd: isize, room: &mut Room<N>, at: u64) -> &[u8] {
+    let n = syscall(number::PREAD, [fd as usize, room.as_mut_ptr() as usize, N, at as usize, 0, 0]);
+    filled(room, n)
+}
+
 /// Empty on failure.
 pub unsafe fn readlink<const N: usize>(path: *const c_char, room: &mut Room<N>) -> &[u8] {
     let n = syscall(number::READLINKAT, [AT_FDCWD as usize, path as usize, room.as_mut_ptr() as usize, N, 0, 0]);
@@ -183,6 +191,11 @@ const INODE_AT: usize = 32;
 /// The number of an open file's inode; 0 where there is none.
 pub unsafe fn inode(fd: c_int) -> u64 {
     statx(fd, c"".as_ptr(), AT_EMPTY_PATH, STX_INO).map_or(0, |told| number_at(&told, INODE_AT))
+}
+
+/// The number of the inode that a path leads to; 0 where it leads nowhere.
+pub unsafe fn inode_at(path: *const c_char) -> u64 {
+    statx(AT_FDCWD, path, 0, STX_INO).map_or(0, |told| number_at(&told, INODE_AT))
 }
 
 /// Where this process's paths begin: inode and mount.

@@ -1,5 +1,6 @@
 //! Command: which compiler a client was called for. Its own name decides its role: as `zcache-client` or `sccache` it
-//! wraps the command that follows; by any other name it stands for the program of that name further along PATH.
+//! wraps the command that follows; by any other name it stands for the program of that name further along PATH. A guide
+//! says by an option which file it stands for, and how that was called.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -11,6 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 use zcache_proto::driver;
+use zcache_proto::endpoint::Endpoint;
+
+use crate::guide::{Guide, IN_PLACE_OF};
 
 /// The shim's own name.
 pub const NAME: &str = "zcache-client";
@@ -26,6 +30,10 @@ pub struct Command {
     pub program: PathBuf,
     /// The command as called, compiler first.
     pub argv: Vec<OsString>,
+    /// The program's file as its caller named it: a script sees it.
+    file: PathBuf,
+    /// What led here, where that was a guide.
+    guide: Option<Guide>,
 }
 
 /// What this process was started for.
@@ -65,6 +73,9 @@ impl Call {
             argv.drain(..argv.len().min(1));
         }
         let name = argv.first().ok_or(CommandError::Empty)?.clone();
+        if wraps && name == IN_PLACE_OF {
+            return Command::in_place_of(argv.split_off(1)).map(Self::Compile);
+        }
         if wraps && own.is_some_and(|own| own == KNOWN_NAME) && name.as_encoded_bytes().starts_with(b"-") {
             return managing(&name).map(Self::Manage);
         }
@@ -73,16 +84,41 @@ impl Call {
             // Compilers look for what was installed with them by this name, which must not lead back here.
             argv[0] = found.program.clone().into();
         }
-        Ok(Self::Compile(Command { program: found.program, argv }))
+        Ok(Self::Compile(Command::new(found.program, argv)))
     }
 }
 
 impl Command {
+    fn new(program: PathBuf, argv: Vec<OsString>) -> Self {
+        Self { file: program.clone(), program, argv, guide: Guide::find() }
+    }
+
+    /// The program's file, and the command as it was called.
+    fn in_place_of(mut words: Vec<OsString>) -> Result<Self, CommandError> {
+        if words.len() < 2 {
+            return Err(CommandError::Empty);
+        }
+        let argv = words.split_off(1);
+        let file = PathBuf::from(words.remove(0));
+        let program = absolute(&file);
+        // Without a slash it would be searched.
+        let file = if file.as_os_str().as_encoded_bytes().contains(&b'/') { file } else { program.clone() };
+        Ok(Self { file, ..Self::new(program, argv) })
+    }
+
     /// The command to run, ready for more settings.
     pub fn process(&self) -> process::Command {
-        let mut command = process::Command::new(&self.program);
+        let mut command = process::Command::new(&self.file);
         command.arg0(&self.argv[0]).args(&self.argv[1..]);
+        if let Some(guide) = &self.guide {
+            guide.lead(&mut command, &self.program);
+        }
         command
+    }
+
+    /// Where the daemon listens, where the environment does not say so any more.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        self.guide.as_ref().and_then(Guide::endpoint)
     }
 }
 
@@ -100,7 +136,8 @@ fn managing(option: &OsStr) -> Result<Command, CommandError> {
     let beside = env::current_exe().ok().and_then(|own| Some(own.parent()?.join(PEOPLES)));
     let program = beside.filter(|path| path.is_file());
     let program = program.map_or_else(|| resolve(OsStr::new(PEOPLES)).map(|found| found.program), Ok)?;
-    Ok(Command { argv: vec![program.clone().into(), verb.into()], program })
+    let argv = vec![program.clone().into(), verb.into()];
+    Ok(Command::new(program, argv))
 }
 
 /// A program's file.

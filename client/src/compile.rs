@@ -113,7 +113,7 @@ fn observed(entry: Entry, endpoint: &Endpoint) -> io::Result<(Trace, Variables)>
     if entry == Entry::Foreign {
         return Err(io::Error::other("the compiler is a program of another machine"));
     }
-    let observer = observe::install(endpoint)?;
+    let observer = observe::OBSERVER.install(endpoint)?;
     let trace = Trace::new()?;
     let variables = trace.variables(&observer);
     Ok((trace, variables))

@@ -11,6 +11,7 @@ use zcache_proto::trace;
 use zcache_proto::v1::{self, Parent};
 
 use crate::command::Command;
+use crate::guide;
 use crate::limits;
 use crate::parent;
 use crate::terminal;
@@ -75,7 +76,7 @@ fn reads_stdin(arguments: &[OsString]) -> bool {
 
 /// The environment that the compiler gets, without what we add.
 fn environment() -> Vec<Vec<u8>> {
-    let ours = |name: &OsString| name == parent::VARIABLE;
+    let ours = |name: &OsString| name == parent::VARIABLE || name == guide::VARIABLE;
     let join = |(name, value): (OsString, OsString)| [name.as_bytes(), b"=", value.as_bytes()].concat();
     env::vars_os().filter(|(name, _)| !ours(name)).map(join).collect()
 }
