@@ -35,7 +35,7 @@ pub struct Hidden {
 static HIDDEN: [AtomicPtr<c_char>; 4] = [const { AtomicPtr::new(null_mut()) }; 4];
 
 pub fn hidden() -> Hidden {
-    let [trace, parent, preload, guide] = &HIDDEN;
+    let [trace, parent, guide, preload] = &HIDDEN;
     Hidden {
         trace: trace.load(Relaxed),
         parent: parent.load(Relaxed),
@@ -109,7 +109,11 @@ pub unsafe fn begin(environment: *mut *const c_char) {
     let mut own: *const c_char = null();
     real::dl_iterate_phdr(find_own_path, (&raw mut own).cast());
     keep_preload(sys::bytes(own));
-    hide(environment);
+    match crate::OBSERVES {
+        true => hide(environment),
+        // A build's programs may look at what the kernel shows, which compilers do not.
+        false => take_out(environment, clear),
+    }
     let trace = hidden().trace;
     let recording = !trace.is_null() && record::open(trace.add(TRACE.len()));
     PID.store(sys::getpid(), Relaxed);
@@ -160,35 +164,47 @@ unsafe extern "C" fn find_own_path(
 
 unsafe fn keep_preload(own: &[u8]) {
     if !own.is_empty() {
-        HIDDEN[2].store(keep(&[PRELOAD, own]), Relaxed);
+        HIDDEN[3].store(keep(&[PRELOAD, own]), Relaxed);
     }
 }
 
 /// Takes our variables out of `environment`, in place, as if they had never been there, and keeps them.
 pub unsafe fn hide(environment: *mut *const c_char) {
+    take_out(environment, |_, _| {});
+}
+
+/// The same, with `wipe` for each variable, and how much of it was there without us.
+unsafe fn take_out(environment: *mut *const c_char, wipe: impl Fn(&[u8], usize)) {
     let (mut from, mut to) = (environment, environment);
     while !(*from).is_null() {
         let variable = sys::bytes(*from);
         *to = *from;
         from = from.add(1);
-        if sys::starts_with(variable, TRACE) {
-            keep_first(&HIDDEN[0], variable);
-        } else if sys::starts_with(variable, PARENT) {
-            keep_first(&HIDDEN[1], variable);
-        } else if sys::starts_with(variable, GUIDE) {
-            keep_first(&HIDDEN[3], variable);
+        let place = [TRACE, PARENT, GUIDE].iter().position(|name| sys::starts_with(variable, name));
+        if let Some(place) = place {
+            keep_first(&HIDDEN[place], variable);
+            wipe(variable, 0);
         } else if let Some((before, after)) = around_own(variable) {
             if before.len() + after.len() > PRELOAD.len() {
                 // The one that is empty brings no separator.
                 let after = if before.len() == PRELOAD.len() { &after[1..] } else { after };
                 *to = keep(&[before, after]);
                 to = to.add(1);
+                wipe(variable, if after.is_empty() { before.len() } else { variable.len() });
+            } else {
+                wipe(variable, 0);
             }
         } else {
             to = to.add(1);
         }
     }
     *to = null();
+}
+
+/// Clears what `/proc/self/environ` would show of a variable, which stands where the kernel put it.
+fn clear(variable: &[u8], from: usize) {
+    // SAFETY: the kernel made it writable, and nobody else looks at it before the program has begun.
+    unsafe { sys::clear(variable.as_ptr().cast_mut().add(from), variable.len() - from) }
 }
 
 unsafe fn keep_first(place: &AtomicPtr<c_char>, variable: &[u8]) {

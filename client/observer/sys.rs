@@ -297,3 +297,11 @@ pub unsafe fn append(to: *mut u8, text: &[u8]) -> *mut u8 {
     }
     to.add(n)
 }
+
+/// Makes bytes zero.
+#[inline(never)]
+pub unsafe fn clear(at: *mut u8, length: usize) {
+    for i in 0..length {
+        *at.add(i) = 0;
+    }
+}
