@@ -1,5 +1,5 @@
-//! Surroundings: the variables that lead every compiler of a build through zcache, and what each is for. None of them
-//! names a compiler: a CC or CXX would do so for every target of a cross build. Knows not who sets them.
+//! Surroundings: the variables that lead every compiler of a build through zcache where no guide does, and what each is
+//! for. None of them names a compiler: a CC or CXX would do so for every target of a cross build. Knows not who sets them.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -102,7 +102,12 @@ fn is_foreign(wrapper: &OsStr, client: &Path) -> bool {
 /// What the variables are for, for people.
 pub fn help() -> String {
     let lines = VARIABLES.map(|Variable { name, purpose, .. }| format!("    {name:<32}{purpose}\n"));
-    format!("The variables:\n\n{}\nFor a POSIX shell: eval \"$(zcache env)\"", lines.concat())
+    format!(
+        "The variables:\n\n{}\nFor a POSIX shell: eval \"$(zcache env)\"\n\n\
+         Builds see these, and may write them down: CMake its launchers, configure the paths of our links. cargo builds\n\
+         again what declares PATH or RUSTC_WRAPPER. `zcache run` needs none of them.",
+        lines.concat()
+    )
 }
 
 #[cfg(test)]

@@ -196,17 +196,19 @@ pub unsafe fn share(program: &Program) -> Share {
     }
 }
 
-/// Whether the loader could open this library: as another user it might not, and would say so.
+/// Whether the loader could open this library: as another user it might not, and would say so. What a process may do by
+/// a capability that the next program does not have, `access` leaves out.
 unsafe fn is_loadable() -> bool {
     let preload = session::hidden().preload;
     if preload.is_null() {
         return false;
     }
-    let fd = sys::openat(sys::AT_FDCWD, preload.add(session::PRELOAD.len()), sys::O_CLOEXEC);
+    let own = preload.add(session::PRELOAD.len());
+    let fd = sys::openat(sys::AT_FDCWD, own, sys::O_CLOEXEC);
     if fd >= 0 {
         sys::close(fd);
     }
-    fd >= 0
+    fd >= 0 && sys::access(own, sys::R_OK) == 0
 }
 
 /// The start of the client, as a program.

@@ -78,6 +78,7 @@ pub const E2BIG: u32 = 7;
 pub const ENOSYS: u32 = 38;
 pub const ENOTSOCK: u32 = 88;
 pub const X_OK: usize = 1;
+pub const R_OK: usize = 4;
 pub const PATH_MAX: usize = 4096;
 
 /// Memory that the kernel or [`append`] fills.
