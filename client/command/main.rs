@@ -33,8 +33,7 @@ by whatever name or path. PATH, RUSTC_WRAPPER, CC and what build systems write d
 directory serves with and without zcache alike. Another cache stays in front of its compilers; ccache is turned off
 (CCACHE_DISABLE=1) unless CCACHE_DISABLE or CCACHE_NODISABLE is set.
 
-No guide enters a static program, and what it starts is not cached. Where the command itself is one, it gets what
-`zcache env` prints.";
+No guide enters a static program; where the command itself is one, it gets what `zcache env` prints.";
 
 /// A compile cache that watches what compilers read instead of guessing.
 #[derive(Debug, Parser)]

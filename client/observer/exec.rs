@@ -7,7 +7,7 @@ use crate::hook::hook;
 use crate::program::{Candidate, Program};
 use crate::real::real;
 use crate::record::{At, Call, link_to};
-use crate::redirect::{self, Redirect};
+use crate::redirect::{self, Redirect, StandIn};
 use crate::session::here;
 use crate::{modules, sys, trace};
 use core::ffi::{c_char, c_int, c_void};
@@ -28,11 +28,16 @@ unsafe fn become_program(
     if let Some(stand_in) = redirect.stand_in(program, arguments) {
         call.event(trace::STAT).path(program.file);
         attempt_with(call, &redirect::client(&stand_in), environment, |merged| {
-            real_exec(&EXECVE, stand_in.client, stand_in.arguments, merged)
+            become_client(&stand_in, merged)
         });
         redirect.release();
     }
     attempt_with(call, program, environment, attempt)
+}
+
+/// Returns only where it failed.
+pub unsafe fn become_client(stand_in: &StandIn, environment: Texts) -> c_int {
+    real_exec(&EXECVE, stand_in.client, stand_in.arguments, environment)
 }
 
 /// Runs `attempt` with the merged environment; returns only where it failed.

@@ -14,6 +14,7 @@
 mod arch;
 #[path = "../../proto/src/driver.rs"]
 mod driver;
+mod entrance;
 mod environment;
 mod exec;
 mod hook;
@@ -31,6 +32,15 @@ mod trace;
 
 /// Whether what programs do is recorded.
 const OBSERVES: bool = false;
+
+unsafe extern "C" fn start(_: i32, _: *const *const core::ffi::c_char, environment: *mut *const core::ffi::c_char) {
+    session::begin(environment);
+    entrance::give_way();
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static START: unsafe extern "C" fn(i32, *const *const core::ffi::c_char, *mut *const core::ffi::c_char) = start;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {

@@ -39,6 +39,14 @@ mod trace;
 /// Whether what programs do is recorded.
 const OBSERVES: bool = true;
 
+unsafe extern "C" fn start(_: i32, _: *const *const core::ffi::c_char, environment: *mut *const core::ffi::c_char) {
+    session::begin(environment);
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static START: unsafe extern "C" fn(i32, *const *const core::ffi::c_char, *mut *const core::ffi::c_char) = start;
+
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
     arch::abort()

@@ -41,6 +41,11 @@ pub unsafe fn begin(variable: &[u8]) {
     CLIENT.store(session::keep(&[client]), Relaxed);
 }
 
+/// This process starts compilers itself.
+pub fn end() {
+    CLIENT.store(null_mut(), Relaxed);
+}
+
 pub fn is_on() -> bool {
     !CLIENT.load(Relaxed).is_null()
 }
@@ -191,8 +196,9 @@ pub unsafe fn share(program: &Program) -> Share {
         return Share::Nothing;
     }
     match image::of(At(sys::AT_FDCWD, path)) {
-        Image::Dynamic | Image::Script => Share::All,
-        Image::Static | Image::Averse | Image::Unknown => Share::Nothing,
+        // A static program shows what it is given, and hands it on to programs that can be entered again.
+        Image::Dynamic | Image::Script | Image::Static => Share::All,
+        Image::Averse | Image::Unknown => Share::Nothing,
     }
 }
 
@@ -221,9 +227,4 @@ pub unsafe fn client(stand_in: &StandIn) -> Program<'static> {
 unsafe extern "C" fn zcache_observer_guide() -> *const c_char {
     let guide = session::hidden().guide;
     if guide.is_null() { null() } else { guide.add(session::GUIDE.len()) }
-}
-
-/// Whether a path leads elsewhere for a child that first changes its directory.
-pub unsafe fn is_relative(program: &Program) -> bool {
-    sys::bytes(program.file.1).first() != Some(&b'/')
 }

@@ -280,19 +280,10 @@ unsafe extern "C" fn zcache_observer_exempt() -> *const c_char {
     let call = Call::begin(0);
     call.event(trace::EXEMPT).texts(&[], &[]);
     silence();
+    redirect::end();
     let parent = hidden().parent;
     if parent.is_null() { null() } else { parent.add(PARENT.len()) }
 }
-
-unsafe extern "C" fn start(_: i32, _: *const *const c_char, environment: *mut *const c_char) {
-    if STATE.load(Acquire) == NEW {
-        begin(environment);
-    }
-}
-
-#[used]
-#[unsafe(link_section = ".init_array")]
-static START: unsafe extern "C" fn(i32, *const *const c_char, *mut *const c_char) = start;
 
 /// The directory-relative form of a path relative to the current directory.
 pub const fn here(path: *const c_char) -> At {

@@ -1,7 +1,7 @@
 //! Hooks that start a program as a child, by `posix_spawn` or a shell command line.
 
 use crate::arch::Missing;
-use crate::environment::Merged;
+use crate::environment::{Merged, Share};
 use crate::hook::hook;
 use crate::program::{Candidate, Program};
 use crate::real::real;
@@ -21,6 +21,19 @@ real!(POSIX_SPAWN = "posix_spawn");
 /// What a child does and is before it becomes the program.
 struct Preparation(*const c_void, *const c_void);
 
+impl Preparation {
+    /// Whether the child may find another file than is found here: it may go to another directory first.
+    unsafe fn moves(&self, program: &Program) -> bool {
+        !self.0.is_null() && sys::bytes(program.file.1).first() != Some(&b'/')
+    }
+
+    /// What is not here is most likely a program like most where the child goes.
+    unsafe fn share(&self, program: &Program) -> Share {
+        let is_there = sys::access(program.file.1, 0) == 0;
+        if self.moves(program) && !is_there { Share::All } else { redirect::share(program) }
+    }
+}
+
 /// Starts the client in a compiler's place; answers an error number, also where that is not to be.
 unsafe fn start_client(
     call: &Call,
@@ -34,15 +47,15 @@ unsafe fn start_client(
         unsafe extern "C" fn(*mut c_int, *const c_char, *const c_void, *const c_void, Texts, Texts) -> c_int;
     let &Preparation(actions, attributes) = preparation;
     let address = POSIX_SPAWN.get();
-    // The child may go to another directory first, where a relative path leads elsewhere.
-    if address.is_null() || !actions.is_null() && redirect::is_relative(program) {
+    if address.is_null() || preparation.moves(program) {
         return c_int::MISSING;
     }
     let spawn = core::mem::transmute::<*mut c_void, Function>(address);
     let mut redirect = Redirect::empty();
     let Some(stand_in) = redirect.stand_in(program, arguments) else { return c_int::MISSING };
     call.event(trace::STAT).path(program.file);
-    let result = start_program(call, &redirect::client(&stand_in), child, environment, |child, merged| {
+    let client = redirect::client(&stand_in);
+    let result = start_program(call, &client, redirect::share(&client), child, environment, |child, merged| {
         spawn(child, stand_in.client, actions, attributes, stand_in.arguments, merged)
     });
     redirect.release();
@@ -53,6 +66,7 @@ unsafe fn start_client(
 unsafe fn start_program(
     call: &Call,
     program: &Program,
+    share: Share,
     child: *mut c_int,
     environment: Texts,
     start: impl Fn(*mut c_int, Texts) -> c_int,
@@ -60,7 +74,7 @@ unsafe fn start_program(
     let mut merged = Merged::empty();
     let mut own = 0;
     let child = if child.is_null() { &raw mut own } else { child };
-    let mut result = start(child, merged.build(environment, redirect::share(program)));
+    let mut result = start(child, merged.build(environment, share));
     if result as u32 == sys::E2BIG {
         // Better unobserved than not at all.
         result = start(child, environment);
@@ -88,7 +102,8 @@ hook!(
         if start_client(&call, &program, child, &preparation, arguments, environment) == 0 {
             return 0;
         }
-        start_program(&call, &program, child, environment, |child, merged| {
+        let share = preparation.share(&program);
+        start_program(&call, &program, share, child, environment, |child, merged| {
             real(child, file, actions, attributes, arguments, merged)
         })
     }
@@ -110,7 +125,8 @@ hook!(
         if start_client(&call, &program, child, &preparation, arguments, environment) == 0 {
             return 0;
         }
-        start_program(&call, &program, child, environment, |child, merged| {
+        let share = preparation.share(&program);
+        start_program(&call, &program, share, child, environment, |child, merged| {
             real(child, file, actions, attributes, arguments, merged)
         })
     }
