@@ -118,7 +118,7 @@ fn observed(program: &Path, entry: Entry, endpoint: &Endpoint) -> io::Result<(Tr
     if entry == Entry::Foreign {
         return Err(io::Error::other("the compiler is a program of another machine"));
     }
-    let observer = observe::install(endpoint)?;
+    let observer = observe::OBSERVER.install(endpoint)?;
     let trace = Trace::new()?;
     trace.announce(program)?;
     let variables = trace.variables(&observer);
