@@ -23,6 +23,7 @@ const MOVABLE: usize = 64 << 20;
 /// The variable that stands for the date where sources ask for it.
 pub const DATE: &[u8] = b"SOURCE_DATE_EPOCH";
 const ENOENT: u32 = 2;
+const ENXIO: u32 = 6;
 const ENOTDIR: u32 = 20;
 const ENAMETOOLONG: u32 = 36;
 const S_IFMT: u64 = 0o170_000;
@@ -195,7 +196,8 @@ impl Distiller<'_, '_> {
         if is_absence(errno) {
             let absent = if own { &mut self.out.absent } else { &mut self.out.absent_before };
             absent.insert(path);
-        } else {
+        } else if !(errno == ENXIO && path == b"/dev/tty") {
+            // A process without a terminal is told so; what would have been said there is a message.
             self.out.refusals.insert(Refusal::Unreadable(path));
         }
     }
