@@ -11,7 +11,7 @@ use zcache_proto::Digest;
 use crate::compiled::{Compiled, Input};
 use crate::compilers::toolchain::{file_name, is_compilers_header};
 use crate::distill::DATE;
-use crate::facts::{attributes, library, listing, look, which};
+use crate::facts::{self, attributes, library, listing, look, which};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::manifest::{Expectation, Kind, by_role};
 use crate::plugins::Plugins;
@@ -81,7 +81,7 @@ impl Expectations<'_> {
             self.all.push(Expectation::Content(self.by(at), digest));
         }
         if environment {
-            self.all.push(Expectation::Environment(self.compiled.invocation.env.digest()));
+            self.all.push(Expectation::Environment(facts::environment(&self.compiled.invocation)));
         }
         self.twins(sources);
         Ok(())
