@@ -17,6 +17,7 @@ use crate::manifest::{Expectation, Kind, by_role};
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
 use crate::roles::{Role, RolePath};
+use crate::scripts::Scripts;
 use crate::sources::{Marks, Sources};
 use crate::twins::{Look, twins};
 
@@ -32,6 +33,8 @@ pub struct Knowledge<'a> {
     pub plugins: &'a Plugins,
     /// What sources name.
     pub sources: &'a Sources,
+    /// What scripts ask their interpreters for.
+    pub scripts: &'a Scripts,
 }
 
 /// All that has to hold, in no order, and what the project's sources name.
@@ -77,6 +80,12 @@ impl Expectations<'_> {
                 let marks = marks.map_err(|_| Refusal::Changed(at.clone()))?;
                 self.words(at, marks)?;
                 sources.entry(digest).or_default().push(input);
+            }
+            if let Some(reader) = seen.scripts.get(at) {
+                let tells = knows.scripts.tells_time(path(at), digest, *reader);
+                if tells.map_err(|_| Refusal::Changed(at.clone()))? {
+                    return Err(Refusal::Clock);
+                }
             }
             self.all.push(Expectation::Content(self.by(at), digest));
         }
