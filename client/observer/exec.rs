@@ -7,6 +7,7 @@ use crate::hook::hook;
 use crate::program::{Program, space};
 use crate::real::real;
 use crate::record::{At, Call};
+use crate::redirect::{self, Redirect, StandIn};
 use crate::session::here;
 use crate::{modules, sys, trace};
 use core::ffi::{c_char, c_int, c_void};
@@ -14,7 +15,7 @@ use core::mem::MaybeUninit;
 
 type Texts = *const *const c_char;
 
-/// Runs `attempt` with the merged environment; returns only where it failed.
+/// Runs `attempt`, or the client in a compiler's place; returns only where it failed.
 unsafe fn become_program(
     call: &Call,
     program: &Program,
@@ -22,10 +23,33 @@ unsafe fn become_program(
     environment: Texts,
     attempt: impl Fn(Texts) -> c_int,
 ) -> c_int {
+    let mut redirect = Redirect::empty();
+    if let Some(stand_in) = redirect.stand_in(program, arguments) {
+        call.event(trace::STAT).path(program.file);
+        let mut space = space();
+        let client = redirect::client(&stand_in, &mut space);
+        attempt_with(call, &client, (stand_in.arguments, environment), |merged| become_client(&stand_in, merged));
+        redirect.release();
+    }
+    attempt_with(call, program, (arguments, environment), attempt)
+}
+
+/// Returns only where it failed.
+pub unsafe fn become_client(stand_in: &StandIn, environment: Texts) -> c_int {
+    real_exec(&EXECVE, stand_in.client, stand_in.arguments, environment)
+}
+
+/// Runs `attempt` with the merged environment; returns only where it failed.
+unsafe fn attempt_with(
+    call: &Call,
+    program: &Program,
+    (arguments, environment): (Texts, Texts),
+    attempt: impl Fn(Texts) -> c_int,
+) -> c_int {
     modules::scan();
     program.announce(call.event(trace::EXEC), arguments);
     let mut merged = Merged::empty();
-    let mut result = attempt(merged.build(environment, program.is_entered()));
+    let mut result = attempt(merged.build(environment, redirect::share(program)));
     if sys::errno() == sys::E2BIG {
         // Better unobserved than not at all.
         result = attempt(environment);

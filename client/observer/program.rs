@@ -11,7 +11,7 @@ use core::ptr::null;
 /// What is to be started.
 pub struct Program<'a> {
     /// Without a path where it was searched and not found.
-    file: At,
+    pub file: At,
     /// The name, where it was searched in PATH.
     name: &'a [u8],
     /// Why it is not observed, as flags of its record; 0 where it is.

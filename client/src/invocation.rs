@@ -11,7 +11,9 @@ use zcache_proto::trace;
 use zcache_proto::v1::{self, Parent};
 
 use crate::command::Command;
+use crate::guide;
 use crate::limits;
+use crate::own_streams;
 use crate::parent;
 use crate::terminal;
 
@@ -35,7 +37,7 @@ pub struct Unasked {
 }
 
 /// Describes `command`, run by this process.
-pub fn describe(command: &Command, parent: Option<Parent>) -> Result<Asking, Unasked> {
+pub fn describe(command: &Command, parent: Option<Parent>, lacks_stream: bool) -> Result<Asking, Unasked> {
     let limited = limits::are_tight();
     let stdin = if !limited && reads_stdin(&command.argv[1..]) {
         Some(source().map_err(|stdin| Unasked { stdin })?)
@@ -48,7 +50,7 @@ pub fn describe(command: &Command, parent: Option<Parent>) -> Result<Asking, Una
         argv: command.argv.iter().map(bytes).collect(),
         program: command.program.as_os_str().as_bytes().to_vec(),
         cwd: env::current_dir().unwrap_or_default().into_os_string().into_vec(),
-        environment: environment(),
+        environment: environment(command),
         umask: current_umask(),
         stdin: source,
         terminals: terminals(),
@@ -59,6 +61,8 @@ pub fn describe(command: &Command, parent: Option<Parent>) -> Result<Asking, Una
         pid: std::process::id(),
         parent,
         limited,
+        lacks_stream,
+        names_stream: own_streams::are_named(&command.argv[1..]),
     };
     Ok(Asking { message, stdin })
 }
@@ -74,9 +78,12 @@ fn reads_stdin(arguments: &[OsString]) -> bool {
 }
 
 /// The environment that the compiler gets, without what we add.
-fn environment() -> Vec<Vec<u8>> {
-    let ours = |name: &OsString| name == parent::VARIABLE;
-    let join = |(name, value): (OsString, OsString)| [name.as_bytes(), b"=", value.as_bytes()].concat();
+fn environment(command: &Command) -> Vec<Vec<u8>> {
+    let ours = |name: &OsString| name == parent::VARIABLE || name == guide::VARIABLE;
+    let join = |(name, value): (OsString, OsString)| {
+        let value = command.path.as_ref().filter(|_| name == "PATH").unwrap_or(&value);
+        [name.as_bytes(), b"=", value.as_bytes()].concat()
+    };
     env::vars_os().filter(|(name, _)| !ours(name)).map(join).collect()
 }
 

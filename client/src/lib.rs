@@ -5,14 +5,17 @@
 
 pub mod command;
 pub mod compile;
+pub mod guide;
 pub mod interrupt;
 pub mod invocation;
 pub mod limits;
 pub mod materialize;
 pub mod observe;
 pub mod output;
+pub mod own_streams;
 pub mod parent;
 pub mod pulse;
+pub mod sccache;
 pub mod session;
 pub mod shim;
 pub mod start;

@@ -1,4 +1,5 @@
-//! Observe: the observer carried in this program, put where a compiler can load it, and the trace it writes.
+//! Observe: the libraries carried in this program, put where programs can load them, and the trace that the observer
+//! writes.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -11,14 +12,26 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::geteuid;
 use zcache_proto::endpoint::Endpoint;
+use zcache_proto::private::{self, Others};
 use zcache_proto::trace;
 
 use crate::command::Command;
 use crate::limits::{longest_file, longest_trace};
 
-/// The observer, as built with this program.
-static OBSERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/observer.so"));
+/// A library that is preloaded, as built with this program.
+#[derive(Debug)]
+pub struct Library {
+    name: &'static str,
+    bytes: &'static [u8],
+    hash: u64,
+}
+
+/// The observer, for a compiler's process tree.
+pub static OBSERVER: Library = Library::new("observer", include_bytes!(concat!(env!("OUT_DIR"), "/observer.so")));
+/// The guide, for a build's.
+pub static GUIDE: Library = Library::new("guide", include_bytes!(concat!(env!("OUT_DIR"), "/guide.so")));
 
 /// A shorter one would not be enough for any compile, bytes.
 const TRACE_MIN: u64 = 64 << 10;
@@ -88,76 +101,84 @@ impl Trace {
     }
 }
 
-/// The observer's file, written on first use. It lies in the store's directory, or beside the socket.
-pub fn install(endpoint: &Endpoint) -> io::Result<PathBuf> {
-    let name = format!("observer-{:016x}.so", const { trace::hash(OBSERVER) });
-    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let places = [
-        absolute("ZCACHE_DIR"),
-        absolute("XDG_CACHE_HOME").map(|dir| dir.join("zcache")),
-        absolute("HOME").map(|home| home.join(".cache/zcache")),
-        Some(endpoint.dir().to_owned()),
-    ];
-    let mut why = io::Error::other("there is no place for the observer");
-    for dir in places.into_iter().flatten() {
-        match install_in(&dir, &name) {
-            Ok(path) => return Ok(path),
-            Err(error) => why = error,
-        }
+impl Library {
+    const fn new(name: &'static str, bytes: &'static [u8]) -> Self {
+        Self { name, bytes, hash: trace::hash(bytes) }
     }
-    Err(why)
-}
 
-fn install_in(dir: &Path, name: &str) -> io::Result<PathBuf> {
-    let dir = private(dir)?;
-    let path = dir.join(name);
-    // The dynamic linker splits its list at these.
-    if path.as_os_str().as_bytes().iter().any(|b| matches!(b, b' ' | b':' | b'$')) {
-        return Err(io::Error::other("the path cannot stand in LD_PRELOAD"));
+    /// Its file, written on first use. It lies in the store's directory, or beside the socket.
+    pub fn install(&self, endpoint: &Endpoint) -> io::Result<PathBuf> {
+        let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let places = [
+            absolute("ZCACHE_DIR"),
+            absolute("XDG_CACHE_HOME").map(|dir| dir.join("zcache")),
+            absolute("HOME").map(|home| home.join(".cache/zcache")),
+            Some(endpoint.dir().to_owned()),
+        ];
+        let mut why = io::Error::other(format!("there is no place for the {}", self.name));
+        for dir in places.into_iter().flatten() {
+            match self.install_in(&dir) {
+                Ok(path) => return Ok(path),
+                Err(error) => why = error,
+            }
+        }
+        Err(why)
     }
-    if is_installed(&path) {
-        return Ok(path);
-    }
-    if longest_file() < OBSERVER.len() as u64 {
-        return Err(too_short());
-    }
-    if statvfs(&dir)?.flags().contains(FsFlags::ST_NOEXEC) {
-        return Err(io::Error::other("programs cannot be loaded from there"));
-    }
-    let temporary = dir.join(format!("{name}.{}", std::process::id()));
-    let _ = fs::remove_file(&temporary);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o500).open(&temporary)?;
-    let written = file.write_all(OBSERVER).and_then(|()| fs::rename(&temporary, &path));
-    if let Err(error) = written {
+
+    fn install_in(&self, dir: &Path) -> io::Result<PathBuf> {
+        let dir = private(dir)?;
+        let name = format!("{}-{:016x}.so", self.name, self.hash);
+        let path = dir.join(&name);
+        // The dynamic linker splits its list at these.
+        if path.as_os_str().as_bytes().iter().any(|b| matches!(b, b' ' | b':' | b'$')) {
+            return Err(io::Error::other("the path cannot stand in LD_PRELOAD"));
+        }
+        if self.is_installed(&path) {
+            return Ok(path);
+        }
+        if longest_file() < self.bytes.len() as u64 {
+            return Err(too_short());
+        }
+        if statvfs(&dir)?.flags().contains(FsFlags::ST_NOEXEC) {
+            return Err(io::Error::other("programs cannot be loaded from there"));
+        }
+        let temporary = dir.join(format!("{name}.{}", std::process::id()));
         let _ = fs::remove_file(&temporary);
-        return Err(error);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o500).open(&temporary)?;
+        let written = file.write_all(self.bytes).and_then(|()| fs::rename(&temporary, &path));
+        if let Err(error) = written {
+            let _ = fs::remove_file(&temporary);
+            return Err(error);
+        }
+        Ok(path)
     }
-    Ok(path)
+
+    fn is_installed(&self, path: &Path) -> bool {
+        let uid = nix::unistd::getuid().as_raw();
+        let is_whole = |m: fs::Metadata| m.is_file() && m.uid() == uid && m.len() == self.bytes.len() as u64;
+        fs::symlink_metadata(path).is_ok_and(is_whole)
+    }
 }
 
 /// The directory's own path, made where there is none. Nobody else may be able to put a file there: it is loaded into
 /// compilers.
 fn private(dir: &Path) -> io::Result<PathBuf> {
-    let uid = nix::unistd::getuid().as_raw();
-    if fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_symlink() && meta.uid() != uid) {
+    if fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_symlink() && meta.uid() != geteuid().as_raw()) {
         return Err(io::Error::other("somebody else's link leads there"));
     }
     let own = fs::canonicalize(dir).or_else(|_| {
+        if private::sudo_intrudes(dir, |name| env::var_os(name)).is_some() {
+            return Err(io::Error::other("it would be in the way of who called sudo"));
+        }
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         fs::canonicalize(dir)
     })?;
-    let meta = fs::symlink_metadata(&own)?;
-    let private = meta.is_dir() && meta.uid() == uid && meta.mode() & 0o022 == 0;
-    if private { Ok(own) } else { Err(io::Error::other("others can write there")) }
+    private::check(&own, Others::Look).map_err(io::Error::other)?;
+    Ok(own)
 }
 
 fn too_short() -> io::Error {
     io::Error::other("files may not be as long as observation needs (ulimit -f)")
-}
-
-fn is_installed(path: &Path) -> bool {
-    let uid = nix::unistd::getuid().as_raw();
-    fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.uid() == uid && m.len() == OBSERVER.len() as u64)
 }
 
 /// What a program is to be known by when it begins, as a trace has it.
@@ -200,7 +221,7 @@ pub fn entry(program: &Path) -> Entry {
     if read < HEAD || !head.starts_with(b"\x7fELF") {
         return Entry::Open;
     }
-    let same = |range: std::ops::Range<usize>| head[range.clone()] == OBSERVER[range];
+    let same = |range: std::ops::Range<usize>| head[range.clone()] == OBSERVER.bytes[range];
     if !same(4..6) || !same(18..20) {
         return Entry::Foreign;
     }

@@ -4,10 +4,12 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::exit;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use zcache_proto::endpoint::Endpoint;
 use zcache_proto::v1::lookup_event::Event;
 use zcache_proto::v1::{Hit, Outcome, Parent};
@@ -20,7 +22,7 @@ use crate::output::{is_unread, write_all};
 use crate::parent;
 use crate::session::{Session, SessionError};
 use crate::start::{By, connect_or_start, is_nested};
-use crate::trouble::Trouble;
+use crate::trouble::{Trouble, count_unasked};
 
 /// Deeper than this is a circle: no build nests so.
 const DEPTH_MAX: u32 = 200;
@@ -31,13 +33,15 @@ pub fn run(arguments: Vec<OsString>) -> ! {
     let command = match Call::from_args(arguments) {
         Ok(Call::Compile(command)) => command,
         Ok(Call::Manage(command)) => execute(&command, None, above),
+        Ok(Call::About(text)) => about(&text),
         Err(error) => refuse(&error),
     };
     end_circle(&command, above.as_ref());
     if is_disabled() {
         execute(&command, None, above);
     }
-    let endpoint = Endpoint::from_env(|name| std::env::var_os(name), nix::unistd::getuid().as_raw());
+    let own = || Endpoint::from_env(|name| std::env::var_os(name), nix::unistd::getuid().as_raw());
+    let endpoint = command.endpoint().unwrap_or_else(own);
     let asked = catch_unwind(AssertUnwindSafe(|| ask(&command, &endpoint, above)));
     match asked {
         Ok((stdin, Some((session, answer)))) => follow(&command, stdin, &endpoint, session, answer, above),
@@ -58,6 +62,13 @@ fn end_circle(command: &Command, above: Option<&Parent>) {
     }
 }
 
+fn about(text: &str) -> ! {
+    match write_all(&io::stdout(), format!("{text}\n").as_bytes()) {
+        Err(error) if !is_unread(&error) => refuse_output(&error),
+        _ => exit(0),
+    }
+}
+
 fn refuse(error: &CommandError) -> ! {
     eprintln!("{NAME}: {error}");
     exit(if matches!(error, CommandError::NotFound(_)) { 127 } else { 2 })
@@ -67,13 +78,24 @@ fn is_disabled() -> bool {
     std::env::var_os("ZCACHE_DISABLE").is_some_and(|value| !value.is_empty() && value != "0")
 }
 
+/// Whether this process was started without standard output or error: what stands there now ends with it.
+fn lacks_stream() -> bool {
+    let ends = |flags| FdFlag::from_bits_truncate(flags).contains(FdFlag::FD_CLOEXEC);
+    let is_ours = |stream: BorrowedFd<'_>| fcntl(stream, FcntlArg::F_GETFD).is_ok_and(ends);
+    is_ours(io::stdout().as_fd()) || is_ours(io::stderr().as_fd())
+}
+
 /// Asks the daemon. What was read of standard input comes back whatever the answer.
 fn ask(command: &Command, endpoint: &Endpoint, above: Option<Parent>) -> (Option<File>, Option<(Session, Event)>) {
-    if Trouble::find(endpoint).is_some_and(|trouble| trouble != Trouble::Tight) {
+    let in_trouble = Trouble::find(endpoint).is_some_and(|trouble| trouble != Trouble::Tight);
+    // A daemon that this environment started would not be the build's.
+    let may_start = command.endpoint().is_none();
+    let session = if in_trouble { None } else { connect(endpoint, above, may_start).ok() };
+    let Some(mut session) = session else {
+        count_unasked(endpoint);
         return (None, None);
-    }
-    let Ok(mut session) = connect(endpoint, above) else { return (None, None) };
-    let asking = match describe(command, above) {
+    };
+    let asking = match describe(command, above, lacks_stream()) {
         Ok(asking) => asking,
         Err(Unasked { stdin }) => return (stdin, None),
     };
@@ -86,10 +108,10 @@ fn ask(command: &Command, endpoint: &Endpoint, above: Option<Parent>) -> (Option
     }
 }
 
-fn connect(endpoint: &Endpoint, above: Option<Parent>) -> Result<Session, SessionError> {
+fn connect(endpoint: &Endpoint, above: Option<Parent>, may_start: bool) -> Result<Session, SessionError> {
     let nested = above.is_some_and(|above| above.depth > 0);
     let session = match Session::connect(endpoint) {
-        Err(SessionError::Absent) if !nested && !is_nested() => connect_or_start(endpoint, By::Client),
+        Err(SessionError::Absent) if may_start && !nested && !is_nested() => connect_or_start(endpoint, By::Client),
         answer => answer,
     };
     session.inspect_err(|error| note(error, endpoint))

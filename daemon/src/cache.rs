@@ -16,8 +16,8 @@ use crate::compiled::{Compiled, Fresh};
 use crate::compilers::argfile::BYTES_MAX;
 use crate::compilers::{self, Bypass, Command};
 use crate::declared::{Declarations, declare};
-use crate::directories::alias;
-use crate::distill::distill;
+use crate::directories::{View, alias};
+use crate::distill::{Scene, distill};
 use crate::distilled::Distilled;
 use crate::facts::Disk;
 use crate::flights::{Flights, Lead, Turn};
@@ -27,6 +27,8 @@ use crate::invocation::Invocation;
 use crate::manifest::{ActionResult, Expectation};
 use crate::nested::Nested;
 use crate::observation::{TraceError, records};
+use crate::occupied;
+use crate::places::Places;
 use crate::process::{self, Process, Root};
 use crate::refusal::Refusal;
 use crate::stats::Stats;
@@ -104,7 +106,8 @@ impl Cache {
         let client = pid.map_or_else(|| Some(Process::unseen()), Process::get);
         let client = client.ok_or_else(|| io::Error::other("the client is gone"))?;
         let program = fs::metadata(format!("/proc/{}/exe", client.pid)).ok();
-        let invocation = Invocation { client: program.map(|meta| (meta.dev(), meta.ino())), ..invocation };
+        let pwd = name_of(&invocation);
+        let invocation = Invocation { client: program.map(|meta| (meta.dev(), meta.ino())), pwd, ..invocation };
         let command = sees_as_we_do(client.pid, &invocation.cwd)
             .and_then(|()| compilers::parse(&invocation, |file| argument_file(&invocation.cwd, file)))
             .map(|command| Arc::new(self.with_sources(command)));
@@ -138,7 +141,7 @@ impl Cache {
         let mut lost = None;
         loop {
             let invocation = &asked.invocation;
-            let mut facts = Disk::new(&self.shelf.inputs, &self.shelf.directories, invocation, &command.roots);
+            let mut facts = Disk::new(&self.shelf.inputs, &self.shelf.directories, invocation, command);
             let index = match manifest.find(&mut facts) {
                 Ok(index) => index,
                 Err(failed) => {
@@ -148,21 +151,26 @@ impl Cache {
                 }
             };
             let blobs: Vec<_> = manifest.entries[index].result.blobs().collect();
-            if !store.promise(&blobs, mtime_ns) {
+            if !store.promise(&blobs, &manifest.entries[index].result.lent(), mtime_ns) {
                 let gone = manifest.entries.remove(index);
                 let _ = store.amend(&command.action, now_s(), |known| known.remove(&gone));
                 lost = Some("blob_lost");
                 continue;
             }
             let entry = &manifest.entries[index];
+            let hit = wire::hit(&entry.result, &command.roots, &store.cas, mtime_ns, asked.place.id).ok_or("new")?;
+            if let Some(place) = occupied::first(&hit.outputs) {
+                tracing::debug!(command = command.summary, at = %place.display(), "an output's place is taken");
+                return Err("output_occupied");
+            }
             let _ = match index {
                 0 => store.index().use_manifest(&command.action, now_s()),
                 _ => store.amend(&command.action, now_s(), |known| known.touch(entry)),
             };
             self.fold_hit(asked, command, &entry.expectations, &entry.result);
-            let hit = wire::hit(&entry.result, &command.roots, &store.cas, mtime_ns, asked.place.id);
             let restored = Restored { mtime_ns, files: wire::blobs(&entry.result, &command.roots) };
-            return hit.ok_or("new").inspect(|_| self.count_hit(asked, entry.result.duration_ms, restored));
+            self.count_hit(asked, entry.result.duration_ms, restored);
+            return Ok(hit);
         }
     }
 
@@ -296,7 +304,10 @@ impl Cache {
         let mut seen = match trace.as_ref().ok_or(TraceError::Unreadable).and_then(|trace| records(trace)) {
             Ok(records) => {
                 let alias = command.family.out_dir().and_then(alias);
-                distill(&records, &*command.family, &asked.invocation, alias.as_ref())
+                let mut places = Places::new(View::new(&self.shelf.directories));
+                let place = &mut |at: &[u8]| places.of(at);
+                let scene = Scene { alias: alias.as_ref(), place, streams: &outcome.streams };
+                distill(&records, &*command.family, &asked.invocation, scene)
             }
             Err(error) => Distilled { refusals: [Refusal::Trace(error)].into(), ..Distilled::default() },
         };
@@ -380,6 +391,15 @@ fn sees_as_we_do(pid: u32, cwd: &[u8]) -> Result<(), Bypass> {
         true if !process::is_in(pid, path(cwd)) => Err(Bypass::DirectoryGone),
         true => Ok(()),
     }
+}
+
+/// What `PWD` calls the current directory. One that names another directory, or none, is passed over by compilers.
+fn name_of(invocation: &Invocation) -> Vec<u8> {
+    let cwd = &invocation.cwd;
+    let named = invocation.env.get(b"PWD").filter(|pwd| pwd.starts_with(b"/") && pwd != cwd);
+    let identity = |at: &[u8]| fs::metadata(path(at)).map(|meta| (meta.dev(), meta.ino())).ok();
+    let named = named.filter(|pwd| identity(pwd).is_some_and(|there| Some(there) == identity(cwd)));
+    named.unwrap_or(cwd).to_vec()
 }
 
 fn absolute(cwd: &[u8], file: &[u8]) -> Vec<u8> {

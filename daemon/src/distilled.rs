@@ -42,8 +42,14 @@ pub struct Distilled {
     pub started: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Processes of zcache clients that ran below and have to report by themselves.
     pub clients: BTreeSet<u32>,
-    /// The directory's own path was asked by more than the compiler.
+    /// The directory's own path was asked by more than the compiler, or a nested compile's result is bound to its place.
     pub asks_cwd: bool,
+    /// Programs ran that are no part of a toolchain: what they do with their arguments is theirs to decide.
+    pub strangers: bool,
+    /// Paths that the project's code got as answers: where it is, and where links lead.
+    pub shown: BTreeSet<Vec<u8>>,
+    /// Directories in which the tree's compilers ran, and may have asked for it.
+    pub told: BTreeSet<Vec<u8>>,
     /// Objects that the compiler loaded from the project: a look at their imports says whether they read the
     /// environment whole.
     pub plugins: BTreeSet<Vec<u8>>,
@@ -110,6 +116,9 @@ impl Distilled {
             started,
             clients: _,
             asks_cwd,
+            strangers,
+            shown,
+            told,
             plugins,
             sources,
             undated,
@@ -144,6 +153,9 @@ impl Distilled {
         self.names.extend(names);
         self.programs.extend(programs);
         self.asks_cwd |= asks_cwd;
+        self.strangers |= strangers;
+        self.shown.extend(shown);
+        self.told.extend(told);
         self.plugins.extend(plugins);
         self.sources.extend(sources);
         self.undated.extend(undated);

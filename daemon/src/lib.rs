@@ -3,6 +3,8 @@
 //! `service` (wire ⇄ domain) → `cache` (lookup, commit) → `manifest`, `roles`, `template`, `packed`, `distill`,
 //! `compilers` (pure) → `inputs`, `cas`, `index`, `process` (I/O, one kind each).
 
+pub mod address;
+pub mod binding;
 pub mod builds;
 pub mod cache;
 pub mod callers;
@@ -22,18 +24,23 @@ pub mod expect;
 pub mod facts;
 pub mod failpoint;
 pub mod flights;
+pub mod fold;
 pub mod gc;
 pub mod images;
 pub mod index;
 pub mod ingest;
 pub mod inputs;
 pub mod invocation;
+pub mod lent;
 pub mod manifest;
 pub mod manifests;
 pub mod nested;
 pub mod observation;
+pub mod occupied;
+pub mod opaque;
 pub mod packed;
 pub mod paths;
+pub mod places;
 pub mod plugins;
 pub mod premises;
 pub mod process;
@@ -53,4 +60,5 @@ pub mod status;
 pub mod store;
 pub mod template;
 pub mod trace;
+pub mod twins;
 pub mod wire;

@@ -80,8 +80,9 @@ pub fn as_seen(expectations: &[Expectation], result: &ActionResult, roots: &Root
     let made: BTreeSet<_> = result.outputs.iter().map(|file| &file.path).collect();
     for expectation in expectations {
         match expectation {
-            Expectation::Root(..) => seen.asks_cwd = true,
-            Expectation::Terminal(_) => {}
+            Expectation::Root(..) | Expectation::Nesting(_) => seen.asks_cwd = true,
+            // What it prints is not what it leaves for the compile around it.
+            Expectation::Terminal(_) | Expectation::Display(_) | Expectation::Called(_) => {}
             Expectation::Env(name, _) => drop(seen.env.insert(name.clone())),
             Expectation::EnvByRole(name, _) => drop(seen.env_by_role.insert(name.clone())),
             Expectation::Environment(_) => seen.environment = true,
@@ -92,6 +93,8 @@ pub fn as_seen(expectations: &[Expectation], result: &ActionResult, roots: &Root
             Expectation::Exists(path, kind) => drop(seen.exists.insert(at(path), *kind)),
             // What is there afterwards was not before: whoever asked may have been told so.
             Expectation::Absent(path) if made.contains(path) => drop(seen.absent_before.insert(at(path))),
+            // Its files are sources, and whose they are is asked again for the compile around it.
+            Expectation::Twins(all) => seen.sources.extend(all.iter().map(|twin| at(&twin.path))),
             Expectation::Absent(path) => drop(seen.absent.insert(at(path))),
             Expectation::Link(path, target) => drop(seen.links.insert(at(path), at(target))),
             Expectation::Listing(path, _) => drop(seen.listings.insert(at(path), time_ns)),

@@ -24,7 +24,8 @@
 //! Records of concurrent threads and processes stand in the order in which their calls ended. A process that was forked
 //! and did not become another program writes under its own pid, without a [`START`].
 //! Paths are absolute (relative ones are joined to the directory they are relative to, without resolving `..` or links);
-//! one that is not is relative to a directory that is gone.
+//! one that is not is relative to a directory that is gone. Of the links that mean something else to each process, the
+//! leading `/proc/self/cwd` and `/proc/self/root` are resolved, since nobody can do so afterwards.
 
 /// First eight bytes of a trace.
 pub const MAGIC: [u8; 8] = *b"ZCTRACE2";
@@ -45,9 +46,11 @@ pub const RECORD_LEN: usize = 48;
 pub const START: u16 = 1;
 /// An object is mapped in the process. `a`: path; `caller`: first address; `value`: one past the last.
 pub const MODULE: u16 = 2;
-/// Opened for reading. `a`: path; flag [`DIRECTORY`]; `value`: number of the inode, 0 where it is not known.
+/// Opened for reading. `a`: path; flags [`DIRECTORY`] [`DEVICE`] [`STREAM`]; `value`: number of the inode, 0 where
+/// it is not known, or of the device.
 pub const READ: u16 = 3;
-/// Opened for writing. `a`: path; flags [`CREATE`] [`TRUNCATE`] [`EXCLUSIVE`] [`READS`]; `value`: creation mode.
+/// Opened for writing. `a`: path; flags [`CREATE`] [`TRUNCATE`] [`EXCLUSIVE`] [`READS`] [`DEVICE`] [`STREAM`];
+/// `value`: as for [`READ`].
 pub const WRITE: u16 = 4;
 /// Asked for existence or attributes. `a`: path; flag [`NOFOLLOW`]; `value`: `st_mode`, 0 where the call does not tell.
 pub const STAT: u16 = 5;
@@ -108,6 +111,15 @@ pub const FOREIGN: u16 = 128;
 /// [`EXEC`], [`SPAWN`]: a program whose paths lead to other files than those before (another root or mount namespace).
 /// The observer does not enter it.
 pub const AWAY: u16 = 256;
+/// [`READ`], [`WRITE`]: what was opened is a device; `value` is its number, [`device`].
+pub const DEVICE: u16 = 512;
+/// [`READ`], [`WRITE`]: what was opened is a pipe or socket.
+pub const STREAM: u16 = 1024;
+
+/// A device's number, as one.
+pub const fn device(major: u32, minor: u32) -> u64 {
+    (major as u64) << 32 | minor as u64
+}
 
 /// [`CLOCK`]: by `time`, as compilers do for a date, rather than by one of the finer clocks, as they do for a random seed.
 pub const TIME: u64 = 1;

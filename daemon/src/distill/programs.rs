@@ -7,17 +7,19 @@ use crate::compilers::toolchain::file_name;
 use crate::compilers::zig::{is_launcher, is_zig};
 use crate::distilled::Reading;
 use crate::observation::Record;
-use crate::paths::{is_kernels, tidy};
+use crate::paths::tidy;
+use crate::places::Place;
 use crate::refusal::Refusal;
 use crate::starts::Starts;
 
-impl Distiller<'_> {
+impl Distiller<'_, '_> {
     pub(super) fn programs(&mut self) {
         self.unobserved();
         self.out.clients = self.images.clients();
         self.out.refusals.extend(self.images.away().map(|program| Refusal::OtherNamespace(program.to_vec())));
         for image in self.images.iter() {
             self.out.environment |= !image.is_tool;
+            self.out.strangers |= !image.is_tool;
             let libraries = image.modules().filter(|module| module.path != image.program);
             self.out.libraries.extend(libraries.map(|module| (file_name(&module.path).to_vec(), None)));
         }
@@ -45,7 +47,7 @@ impl Distiller<'_> {
     pub(super) fn started(&mut self, asked: &Record<'_>, start: &Record<'_>) {
         let Target { file: [_, inode], interpreter, .. } = asked.target();
         let (called, runs) = (tidy(asked.a), tidy(start.a));
-        if asked.is_relative() || is_kernels(&called) {
+        if asked.is_relative() || (self.scene.place)(&called) != Place::Disk {
             return;
         }
         if interpreter.is_empty() {
