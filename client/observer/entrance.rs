@@ -4,7 +4,7 @@
 use crate::driver::{self, Driver};
 use crate::environment::{Merged, Share};
 use crate::exec::become_client;
-use crate::program::Program;
+use crate::program::{Program, space};
 use crate::redirect::{self, Redirect};
 use crate::session::here;
 use crate::{image, real, sys};
@@ -26,7 +26,8 @@ pub unsafe fn give_way() {
         return;
     }
     let Some(arguments) = arguments() else { return };
-    let program = Program::named(here(called(program)));
+    let mut space = space();
+    let program = Program::named(here(called(program)), &mut space);
     let mut redirect = Redirect::empty();
     if let Some(stand_in) = redirect.stand_in(&program, arguments) {
         let mut merged = Merged::empty();

@@ -3,14 +3,14 @@
 use crate::arch::Missing;
 use crate::environment::{Merged, Share};
 use crate::hook::hook;
-use crate::program::{Candidate, Program};
+use crate::program::{Program, space};
 use crate::real::real;
 use crate::record::Call;
 use crate::redirect::{self, Redirect};
 use crate::session::{self, here};
 use crate::{modules, sys, trace};
 use core::cell::UnsafeCell;
-use core::ffi::{c_char, c_int, c_void};
+use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, Ordering::*};
 
@@ -24,12 +24,12 @@ struct Preparation(*const c_void, *const c_void);
 impl Preparation {
     /// Whether the child may find another file than is found here: it may go to another directory first.
     unsafe fn moves(&self, program: &Program) -> bool {
-        !self.0.is_null() && sys::bytes(program.file.1).first() != Some(&b'/')
+        !self.0.is_null() && sys::bytes(program.file().1).first() != Some(&b'/')
     }
 
     /// What is not here is most likely a program like most where the child goes.
     unsafe fn share(&self, program: &Program) -> Share {
-        let is_there = sys::access(program.file.1, 0) == 0;
+        let is_there = sys::access(program.file().1, 0) == 0;
         if self.moves(program) && !is_there { Share::All } else { redirect::share(program) }
     }
 }
@@ -53,8 +53,9 @@ unsafe fn start_client(
     let spawn = core::mem::transmute::<*mut c_void, Function>(address);
     let mut redirect = Redirect::empty();
     let Some(stand_in) = redirect.stand_in(program, arguments) else { return c_int::MISSING };
-    call.event(trace::STAT).path(program.file);
-    let client = redirect::client(&stand_in);
+    call.event(trace::STAT).path(program.file());
+    let mut space = space();
+    let client = Program::named(here(stand_in.client), &mut space);
     let result = start_program(call, &client, redirect::share(&client), child, environment, |child, merged| {
         spawn(child, stand_in.client, actions, attributes, stand_in.arguments, merged)
     });
@@ -81,8 +82,7 @@ unsafe fn start_program(
     }
     merged.release();
     if result == 0 {
-        let event = call.event(trace::SPAWN).flags(program.flags).value(*child as u64);
-        event.path_and(program.file, program.name);
+        program.announce(call.event(trace::SPAWN).value(*child as u64));
     }
     result
 }
@@ -96,8 +96,9 @@ hook!(
         arguments: Texts,
         environment: Texts
     ) -> c_int, real, caller => {
-        let call = Call::begin(caller);
-        let program = Program::named(here(file));
+        let call = Call::starting(caller, environment);
+        let mut space = space();
+        let program = Program::named(here(file), &mut space);
         let preparation = Preparation(actions, attributes);
         if start_client(&call, &program, child, &preparation, arguments, environment) == 0 {
             return 0;
@@ -118,9 +119,9 @@ hook!(
         arguments: Texts,
         environment: Texts
     ) -> c_int, real, caller => {
-        let call = Call::begin(caller);
-        let mut room: Candidate = sys::room();
-        let program = Program::searched(&call, file, &mut room);
+        let call = Call::starting(caller, environment);
+        let mut space = space();
+        let program = Program::searched(&call, file, &mut space);
         let preparation = Preparation(actions, attributes);
         if start_client(&call, &program, child, &preparation, arguments, environment) == 0 {
             return 0;
@@ -131,6 +132,9 @@ hook!(
         })
     }
 );
+
+/// What C libraries give a command line to.
+const SHELL: &CStr = c"/bin/sh";
 
 /// The C library starts a shell with the program's own environment, so that has to be the merged one for as long.
 /// All such calls that overlap share one; the last puts the program's back.
@@ -162,7 +166,8 @@ unsafe fn alone(change: impl FnOnce(&mut Lent)) -> bool {
 unsafe fn lend(lent: &mut Lent) {
     if lent.users == 0 {
         lent.own = sys::environ;
-        let shell = Program::named(here(c"/bin/sh".as_ptr()));
+        let mut space = space();
+        let shell = Program::named(here(SHELL.as_ptr()), &mut space);
         sys::environ = lent.merged.build(lent.own, redirect::share(&shell)).cast_mut();
     }
     lent.users += 1;
@@ -182,8 +187,10 @@ unsafe fn take_back(lent: &mut Lent) {
     }
 }
 
-unsafe fn with_lent<T>(run: impl FnOnce() -> T) -> T {
+/// Runs what starts a shell.
+unsafe fn with_lent<T>(caller: usize, run: impl FnOnce() -> T) -> T {
     modules::scan();
+    Program::named(here(SHELL.as_ptr()), &mut space()).announce(Call::starting(caller, sys::environ).event(trace::SPAWN));
     let lent = !session::hidden().preload.is_null() && alone(|lent| lend(lent));
     let result = run();
     if lent {
@@ -192,10 +199,10 @@ unsafe fn with_lent<T>(run: impl FnOnce() -> T) -> T {
     result
 }
 
-hook!(fn system(command: *const c_char) -> c_int, real, _caller => {
-    with_lent(|| real(command))
+hook!(fn system(command: *const c_char) -> c_int, real, caller => {
+    with_lent(caller, || real(command))
 });
 
-hook!(fn popen(command: *const c_char, mode: *const c_char) -> *mut c_void, real, _caller => {
-    with_lent(|| real(command, mode))
+hook!(fn popen(command: *const c_char, mode: *const c_char) -> *mut c_void, real, caller => {
+    with_lent(caller, || real(command, mode))
 });

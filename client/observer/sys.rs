@@ -188,15 +188,21 @@ unsafe fn number_at(told: &Room<256>, at: usize) -> u64 {
 
 const STX_INO: usize = 0x100;
 const INODE_AT: usize = 32;
+const DEVICE_AT: usize = 136;
 
 /// The number of an open file's inode; 0 where there is none.
 pub unsafe fn inode(fd: c_int) -> u64 {
     statx(fd, c"".as_ptr(), AT_EMPTY_PATH, STX_INO).map_or(0, |told| number_at(&told, INODE_AT))
 }
 
-/// The number of the inode that a path leads to; 0 where it leads nowhere.
-pub unsafe fn inode_at(path: *const c_char) -> u64 {
-    statx(AT_FDCWD, path, 0, STX_INO).map_or(0, |told| number_at(&told, INODE_AT))
+/// Which file is open, or the one at `path` in `dir` where that is not empty; zeros where there is none.
+pub unsafe fn identity(dir: c_int, path: *const c_char) -> [u64; 2] {
+    let Some(told) = statx(dir, path, AT_EMPTY_PATH, STX_INO) else { return [0; 2] };
+    // The device's two halves, joined as C libraries do for `st_dev`.
+    let halves = number_at(&told, DEVICE_AT);
+    let (major, minor) = (halves & 0xffff_ffff, halves >> 32);
+    let device = (major & !0xfff) << 32 | (major & 0xfff) << 8 | (minor & !0xff) << 12 | minor & 0xff;
+    [device, number_at(&told, INODE_AT)]
 }
 
 /// Where this process's paths begin: inode and mount.

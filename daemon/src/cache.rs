@@ -25,6 +25,7 @@ use crate::ingest::Ingest;
 use crate::inputs::{coarse_now_ns, lock, path};
 use crate::invocation::Invocation;
 use crate::manifest::{ActionResult, Expectation};
+use crate::nested::Nested;
 use crate::observation::{TraceError, records};
 use crate::process::{self, Process, Root};
 use crate::refusal::Refusal;
@@ -56,7 +57,7 @@ pub struct Cache {
 struct Ticket {
     asked: Arc<Asked>,
     /// Inputs of nested compiles; none where this one does not compile.
-    nested: Option<Distilled>,
+    nested: Option<Nested>,
     began_ns: i64,
     lead: Option<Lead>,
     /// Sources that were new when the compile began.
@@ -103,7 +104,8 @@ impl Cache {
         let client = pid.map_or_else(|| Some(Process::unseen()), Process::get);
         let client = client.ok_or_else(|| io::Error::other("the client is gone"))?;
         let program = fs::metadata(format!("/proc/{}/exe", client.pid)).ok();
-        let invocation = Invocation { client: program.map(|meta| (meta.dev(), meta.ino())), ..invocation };
+        let pwd = name_of(&invocation);
+        let invocation = Invocation { client: program.map(|meta| (meta.dev(), meta.ino())), pwd, ..invocation };
         let command = sees_as_we_do(client.pid, &invocation.cwd)
             .and_then(|()| compilers::parse(&invocation, |file| argument_file(&invocation.cwd, file)))
             .map(|command| Arc::new(self.with_sources(command)));
@@ -137,7 +139,7 @@ impl Cache {
         let mut lost = None;
         loop {
             let invocation = &asked.invocation;
-            let mut facts = Disk::new(&self.shelf.inputs, &self.shelf.directories, invocation, &command.roots);
+            let mut facts = Disk::new(&self.shelf.inputs, &self.shelf.directories, invocation, command);
             let index = match manifest.find(&mut facts) {
                 Ok(index) => index,
                 Err(failed) => {
@@ -180,6 +182,9 @@ impl Cache {
         let mut builds = lock(&self.builds);
         builds.replace(asked.place.id);
         builds.count(asked.place.build, |build| build.bypasses += 1);
+        drop(builds);
+        // Its doings are seen, but not how the client found it.
+        self.fold(asked, Distilled::default());
         v1::Bypass { parent: Some(asked.place.for_children()), reason: reason.to_string() }
     }
 
@@ -192,7 +197,7 @@ impl Cache {
     pub fn miss(&self, asked: &Arc<Asked>, lead: Option<Lead>, reason: &'static str) -> v1::Miss {
         lock(&self.stats).miss(compiler(&asked.command), reason);
         lock(&self.builds).count(asked.place.build, |build| build.misses += 1);
-        self.issue(asked, Some(Distilled::default()), lead, Restored::default());
+        self.issue(asked, Some(Nested::default()), lead, Restored::default());
         let lists = |command: &Arc<Command>| command.family.zig().is_some_and(|(zig, _)| zig.unknown().is_none());
         let zig = asked.command.as_ref().is_ok_and(lists);
         v1::Miss {
@@ -203,7 +208,7 @@ impl Cache {
         }
     }
 
-    fn issue(&self, asked: &Arc<Asked>, nested: Option<Distilled>, lead: Option<Lead>, restored: Restored) {
+    fn issue(&self, asked: &Arc<Asked>, nested: Option<Nested>, lead: Option<Lead>, restored: Restored) {
         let fresh = match (&asked.command, &nested) {
             (Ok(command), Some(_)) => self.shelf.fresh(&command.family.sources()),
             _ => Fresh::new(),
@@ -284,7 +289,7 @@ impl Cache {
         &self,
         asked: &Asked,
         command: &Command,
-        nested: Distilled,
+        nested: Nested,
         outcome: &v1::Outcome,
         began_ns: i64,
     ) -> Distilled {
@@ -303,7 +308,7 @@ impl Cache {
         if command.family.zig().is_some() {
             self.declarations().remove(outcome.ticket);
         }
-        seen.fold(nested);
+        nested.tell(&mut seen);
         for file in &command.argument_files {
             seen.contents.remove(&absolute(&asked.invocation.cwd, file));
         }
@@ -317,17 +322,11 @@ impl Cache {
     }
 
     /// A nested result's inputs are inputs of what it is nested in.
-    fn fold(&self, asked: &Asked, mut seen: Distilled) {
+    fn fold(&self, asked: &Asked, seen: Distilled) {
         let Some(above) = lock(&self.builds).compiling_above(&asked.place) else { return };
         let mut tickets = lock(&self.tickets);
         let Some(Ticket { asked: outer, nested: Some(nested), .. }) = tickets.get_mut(&above) else { return };
-        // What was set on the way down follows from the outer compile's own inputs.
-        let (inner, outer) = (&asked.invocation.env, &outer.invocation.env);
-        let handed_down = |name: &Vec<u8>| inner.get(name) == outer.get(name);
-        seen.env.retain(handed_down);
-        seen.env_by_role.retain(handed_down);
-        seen.env_shown.retain(handed_down);
-        nested.fold(seen);
+        nested.take(asked.client.pid, &asked.invocation, &outer.invocation, seen);
     }
 
     fn fold_hit(&self, asked: &Asked, command: &Command, expectations: &[Expectation], result: &ActionResult) {
@@ -381,6 +380,15 @@ fn sees_as_we_do(pid: u32, cwd: &[u8]) -> Result<(), Bypass> {
         true if !process::is_in(pid, path(cwd)) => Err(Bypass::DirectoryGone),
         true => Ok(()),
     }
+}
+
+/// What `PWD` calls the current directory. One that names another directory, or none, is passed over by compilers.
+fn name_of(invocation: &Invocation) -> Vec<u8> {
+    let cwd = &invocation.cwd;
+    let named = invocation.env.get(b"PWD").filter(|pwd| pwd.starts_with(b"/") && pwd != cwd);
+    let identity = |at: &[u8]| fs::metadata(path(at)).map(|meta| (meta.dev(), meta.ino())).ok();
+    let named = named.filter(|pwd| identity(pwd).is_some_and(|there| Some(there) == identity(cwd)));
+    named.unwrap_or(cwd).to_vec()
 }
 
 fn absolute(cwd: &[u8], file: &[u8]) -> Vec<u8> {

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use zcache_proto::trace;
 
-use crate::compilers::rustc::is_rustc;
-use crate::compilers::toolchain::{file_name, is_terminal_library, owns};
-use crate::compilers::zig::{is_launcher, is_zig};
+use crate::clocks::tells_time;
+use crate::compilers::toolchain::owns;
+use crate::compilers::zig::is_launcher;
 use crate::compilers::{EnvRule, Family};
 use crate::distilled::{Distilled, Reading, covers, moved};
 use crate::images::{Image, Images};
@@ -19,6 +19,8 @@ use crate::refusal::Refusal;
 
 /// Most renaming that is followed, bytes of paths. No compile renames so much.
 const MOVABLE: usize = 64 << 20;
+/// The variable that stands for the date where sources ask for it.
+pub const DATE: &[u8] = b"SOURCE_DATE_EPOCH";
 const ENOENT: u32 = 2;
 const ENOTDIR: u32 = 20;
 const ENAMETOOLONG: u32 = 36;
@@ -32,12 +34,17 @@ pub fn distill(records: &[Record<'_>], family: &dyn Family, call: &Invocation, a
     let mut distiller = Distiller { family, env, argv, alias, images: &images, made, movable: MOVABLE, out };
     distiller.programs();
     for (index, record) in records.iter().enumerate() {
+        if let Some(asked) = images.starts.asked_by(index).filter(|_| !images.is_exempt(index)) {
+            distiller.started(&records[asked], record);
+        }
         if !images.is_exempt(index) && !distiller.calls_back(index, record) {
-            distiller.record(record, images.of_record(index), images.failure(index));
+            distiller.record(record, images.of_record(index), images.starts.failure(index));
         }
     }
     distiller.finish()
 }
+
+mod programs;
 
 struct Distiller<'a> {
     family: &'a dyn Family,
@@ -53,36 +60,6 @@ struct Distiller<'a> {
 }
 
 impl Distiller<'_> {
-    fn programs(&mut self) {
-        for program in self.images.unobserved() {
-            let _ = match self.family.zig().is_some() && (is_zig(program) || is_launcher(program)) {
-                true => self.out.declaring.insert(program.clone()),
-                false => self.out.refusals.insert(Refusal::Unobserved(program.clone())),
-            };
-        }
-        self.out.refusals.extend(self.images.away().map(|program| Refusal::OtherNamespace(program.to_vec())));
-        for image in self.images.iter() {
-            self.out.environment |= !image.is_tool;
-            let libraries = image.modules().filter(|module| module.path != image.program);
-            self.out.libraries.extend(libraries.map(|module| (file_name(&module.path).to_vec(), None)));
-        }
-        // The dynamic linker asks for these before anyone can watch.
-        self.out.env.extend([b"LD_PRELOAD".to_vec(), b"LD_AUDIT".to_vec(), b"GLIBC_TUNABLES".to_vec()]);
-        for name in self.family.unseen_env() {
-            self.asked(name, self.family.env_rule(name));
-        }
-    }
-
-    /// Whether a record starts a zcache client. That is no input: the client finds the program that it stands for along
-    /// the same PATH, and reports what that does by itself.
-    fn calls_back(&mut self, index: usize, record: &Record<'_>) -> bool {
-        let calls = self.images.starts_client(index);
-        if calls && !record.b.is_empty() {
-            self.out.names.insert(record.b.to_vec(), Some(tidy(record.a)));
-        }
-        calls
-    }
-
     fn record(&mut self, record: &Record<'_>, image: Option<&Image>, failure: Option<u32>) {
         let caller = image.and_then(|image| image.module_at(record.caller));
         let own = caller.is_some_and(|module| module.is_own);
@@ -95,7 +72,7 @@ impl Distiller<'_> {
         let path = self.as_made(tidy(record.a));
         match record.kind {
             trace::EXEC | trace::SPAWN if record.a.is_empty() => {
-                self.out.names.insert(record.b.to_vec(), None);
+                self.out.names.insert(record.target().name.to_vec(), None);
             }
             trace::EXEC if failure.is_some_and(|errno| errno != 0) => self.failed(path, failure.unwrap_or(0), own),
             trace::WRITE | trace::RENAME | trace::LINK | trace::SYMLINK | trace::REMOVE | trace::MKDIR
@@ -121,27 +98,16 @@ impl Distiller<'_> {
             trace::SYMLINK => self.make_new(path, own),
             trace::REMOVE => self.removed(path),
             trace::MKDIR => self.directory(path, own),
-            trace::CLOCK if self.tells_time(record, image, own) && !launches => {
+            trace::CLOCK if tells_time(record, image, own, self.family) && !launches => {
                 self.out.refusals.insert(Refusal::Clock);
             }
             trace::SOCKET => {
                 self.out.refusals.insert(Refusal::Socket);
             }
-            trace::GETCWD => self.out.asks_cwd |= !own,
+            trace::GETCWD if own => drop(self.out.told.insert(path)),
+            trace::GETCWD => self.out.asks_cwd = true,
             _ => {}
         }
-    }
-
-    /// Whether a reading of the clock may show in the result.
-    fn tells_time(&self, record: &Record<'_>, image: Option<&Image>, own: bool) -> bool {
-        // Who asks for a date writes it down: `__TIMESTAMP__`, however it is spelled, or an assembler's listing.
-        let Some(image) = image.filter(|_| record.value != trace::LOCAL) else { return true };
-        if own && self.family.is_compiler(&image.program) {
-            // A random seed is no date.
-            let asks = image.module_at(record.caller);
-            return record.value == trace::TIME && !asks.is_some_and(|module| is_terminal_library(&module.path));
-        }
-        !own && !is_tool_of(image, record)
     }
 
     /// Whether `path` is no input, whatever is done to it.
@@ -160,9 +126,16 @@ impl Distiller<'_> {
     }
 
     fn read(&mut self, path: Vec<u8>, record: &Record<'_>) {
-        let inode = if record.kind == trace::READ { record.value } else { 0 };
+        let inode = match record.kind {
+            trace::READ => record.value,
+            trace::START => record.identity()[1],
+            _ => 0,
+        };
+        self.reads(path, Reading { time_ns: record.time_ns, inode });
+    }
+
+    fn reads(&mut self, path: Vec<u8>, reading: Reading) {
         if !self.is_internal(&path) {
-            let reading = Reading { time_ns: record.time_ns, inode };
             self.out.contents.entry(path).or_insert(reading).merge(reading);
         }
     }
@@ -177,6 +150,9 @@ impl Distiller<'_> {
     fn opened(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool, reader: Option<&Image>) {
         if own && record.errno == 0 && reader.is_some_and(|image| self.family.is_compiler(&image.program)) {
             self.out.sources.insert(path.clone());
+            if self.env.get(DATE).is_none() {
+                self.out.undated.insert(path.clone());
+            }
         }
         if record.errno != 0 {
             self.missed(path, record.errno, own);
@@ -265,6 +241,9 @@ impl Distiller<'_> {
         match record.errno {
             _ if is_kernels(&path) || self.is_internal(&path) => {}
             0 => {
+                if !own {
+                    self.out.shown.insert(record.b.to_vec());
+                }
                 self.out.links.insert(path, record.b.to_vec());
             }
             EINVAL => {
@@ -298,15 +277,6 @@ impl Distiller<'_> {
                 self.out.env.insert(name.to_vec());
             }
         }
-    }
-
-    fn program(&mut self, path: Vec<u8>, record: &Record<'_>) {
-        if record.b.is_empty() {
-            self.out.programs.insert(path.clone());
-        } else {
-            self.out.names.insert(record.b.to_vec(), Some(path.clone()));
-        }
-        self.read(path, record);
     }
 
     fn written(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
@@ -380,6 +350,7 @@ impl Distiller<'_> {
         self.out.absent.retain(|path| !covers(&made, path));
         self.out.exists.retain(|path, _| !covers(&made, path));
         self.out.links.retain(|path, _| !covers(&made, path));
+        self.out.started.retain(|path, _| !covers(&made, path));
         self.out.attributes.retain(|path| !covers(&made, path));
         let contents = &self.out.contents;
         self.out.exists.retain(|path, _| !contents.contains_key(path));
@@ -387,11 +358,6 @@ impl Distiller<'_> {
         self.out.refusals.extend(appeared.map(Refusal::Changed));
         self.out
     }
-}
-
-/// The linker and its like ask for the time, and it shows in nothing they make; what they load for the project may.
-fn is_tool_of(image: &Image, record: &Record<'_>) -> bool {
-    image.is_tool && !is_rustc(&image.program) && image.module_at(record.caller).is_some()
 }
 
 #[cfg(test)]

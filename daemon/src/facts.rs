@@ -8,6 +8,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use zcache_proto::Digest;
 
+use crate::compilers::Command;
+use crate::compilers::toolchain::file_name;
 use crate::directories::{Directories, View, tells_absence};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::invocation::Invocation;
@@ -18,24 +20,30 @@ use crate::roles::Roots;
 pub struct Disk<'a> {
     inputs: &'a Inputs,
     invocation: &'a Invocation,
-    roots: &'a Roots,
     names: View<'a>,
     contents: HashMap<Vec<u8>, Option<Digest>>,
     kinds: HashMap<Vec<u8>, Option<Kind>>,
     environment: Option<Digest>,
+    command: &'a Command,
 }
 
 impl<'a> Disk<'a> {
     /// Nothing asked yet.
-    pub fn new(inputs: &'a Inputs, directories: &'a Directories, invocation: &'a Invocation, roots: &'a Roots) -> Self {
+    pub fn new(
+        inputs: &'a Inputs,
+        directories: &'a Directories,
+        invocation: &'a Invocation,
+        command: &'a Command,
+    ) -> Self {
         let names = View::new(directories);
-        Self { inputs, invocation, roots, names, contents: HashMap::new(), kinds: HashMap::new(), environment: None }
+        let (contents, kinds) = (HashMap::new(), HashMap::new());
+        Self { inputs, invocation, command, names, contents, kinds, environment: None }
     }
 }
 
 impl Facts for Disk<'_> {
     fn roots(&self) -> &Roots {
-        self.roots
+        &self.command.roots
     }
 
     fn content(&mut self, at: &[u8]) -> Option<Digest> {
@@ -70,8 +78,20 @@ impl Facts for Disk<'_> {
         self.names.resolve(at).as_deref() == Some(target) || leads_by_name()
     }
 
+    fn resolves(&mut self, at: &[u8], target: &[u8]) -> bool {
+        self.names.resolve(at).as_deref() == Some(target)
+    }
+
     fn terminal(&self) -> Terminal {
         self.invocation.terminal
+    }
+
+    fn display(&self) -> Digest {
+        self.command.display()
+    }
+
+    fn called(&self) -> &[u8] {
+        &self.invocation.argv[0]
     }
 
     fn env(&self, name: &[u8]) -> Option<&[u8]> {
@@ -129,6 +149,15 @@ pub fn which(name: &[u8], invocation: &Invocation) -> Option<Vec<u8>> {
     };
     search(invocation.env.get(b"PATH").unwrap_or(b"/bin:/usr/bin"), name, &invocation.cwd)
         .find(|found| fs::metadata(path(found)).is_ok_and(runs))
+}
+
+/// Where along PATH the client looked for the program that it was called for, and there was nothing.
+pub fn passed_over(invocation: &Invocation) -> Vec<Vec<u8>> {
+    let list = invocation.env.get(b"PATH").unwrap_or(b"/bin:/usr/bin");
+    let all: Vec<_> = search(list, file_name(&invocation.program), &invocation.cwd).collect();
+    let found = all.iter().position(|at| *at == invocation.program).unwrap_or(0);
+    let is_absent = |at: &Vec<u8>| fs::symlink_metadata(path(at)).is_err_and(|error| tells_absence(&error));
+    all.into_iter().take(found).filter(is_absent).collect()
 }
 
 /// The shared library that `name` means along LD_LIBRARY_PATH.

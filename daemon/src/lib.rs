@@ -3,10 +3,13 @@
 //! `service` (wire ⇄ domain) → `cache` (lookup, commit) → `manifest`, `roles`, `template`, `packed`, `distill`,
 //! `compilers` (pure) → `inputs`, `cas`, `index`, `process` (I/O, one kind each).
 
+pub mod address;
+pub mod binding;
 pub mod builds;
 pub mod cache;
 pub mod callers;
 pub mod cas;
+pub mod clocks;
 pub mod commit;
 pub mod compiled;
 pub mod compilers;
@@ -21,6 +24,7 @@ pub mod expect;
 pub mod facts;
 pub mod failpoint;
 pub mod flights;
+pub mod fold;
 pub mod gc;
 pub mod images;
 pub mod index;
@@ -29,7 +33,9 @@ pub mod inputs;
 pub mod invocation;
 pub mod manifest;
 pub mod manifests;
+pub mod nested;
 pub mod observation;
+pub mod opaque;
 pub mod packed;
 pub mod paths;
 pub mod plugins;
@@ -44,6 +50,7 @@ pub mod scrub;
 pub mod server;
 pub mod service;
 pub mod sources;
+pub mod starts;
 pub mod stats;
 pub mod status;
 pub mod store;

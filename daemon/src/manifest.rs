@@ -50,10 +50,16 @@ pub struct Terminal {
 /// One observed fact. The order of the variants is the order of checking: what costs nothing first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Expectation {
-    /// The result is right in this checkout only: its outputs contain the root's path.
+    /// The result is right only where this root is the same: see `binding`.
     Root(Role, #[serde(with = "serde_bytes")] Vec<u8>),
+    /// The output's directory lies there: an input does as well.
+    Nesting(RolePath),
     /// What was printed was printed for these descriptors being terminals, as wide as this.
     Terminal(Terminal),
+    /// What was printed was printed for arguments that say how it is to look.
+    Display(Digest),
+    /// What was printed names the program as it was called.
+    Called(#[serde(with = "serde_bytes")] Vec<u8>),
     /// A variable's value, or that it is unset.
     Env(#[serde(with = "serde_bytes")] Vec<u8>, Option<Digest>),
     /// A variable whose value names the checkout, by role.
@@ -64,8 +70,8 @@ pub enum Expectation {
     Which(#[serde(with = "serde_bytes")] Vec<u8>, Option<RolePath>),
     /// What a shared library's name leads to along LD_LIBRARY_PATH, which the dynamic linker searches first.
     Library(#[serde(with = "serde_bytes")] Vec<u8>, Option<RolePath>),
-    /// The program at the path may be executed.
-    Runs(RolePath),
+    /// The program at the path may be executed, and is this file where it is no script.
+    Runs(RolePath, Option<RolePath>),
     /// The path exists, of that kind where it was seen.
     Exists(RolePath, Option<Kind>),
     /// Nothing is at the path.
@@ -96,8 +102,14 @@ pub trait Facts {
     fn listing(&mut self, path: &[u8]) -> Option<Digest>;
     /// Whether `path` is a link to `target`, or resolves to it.
     fn leads(&mut self, path: &[u8], target: &[u8]) -> bool;
+    /// Whether links lead from `path` to `target`, which is none.
+    fn resolves(&mut self, path: &[u8], target: &[u8]) -> bool;
     /// Where messages go.
     fn terminal(&self) -> Terminal;
+    /// Digest of the arguments that say how messages look.
+    fn display(&self) -> Digest;
+    /// By what name the program is called.
+    fn called(&self) -> &[u8];
     /// A variable's value.
     fn env(&self, name: &[u8]) -> Option<&[u8]>;
     /// Digest of the whole environment.
@@ -117,18 +129,22 @@ impl Expectation {
             facts.roots().path_of(path)
         }
         match self {
-            Self::Root(role, path) => facts.roots().get(*role) == Some(path),
+            Self::Root(role, identity) => facts.roots().identity(*role).as_ref() == Some(identity),
+            Self::Nesting(path) => facts.roots().nesting() == Some(path),
             Self::Terminal(terminal) => facts.terminal() == *terminal,
+            Self::Display(digest) => facts.display() == *digest,
+            Self::Called(name) => facts.called() == name,
             Self::Env(name, value) => facts.env(name).map(Digest::of) == *value,
             Self::EnvByRole(name, value) => facts.env(name).map(|v| by_role(v, facts.roots())) == *value,
             Self::Environment(digest) => facts.environment() == *digest,
             Self::Which(name, path) => facts.which(name).map(|found| facts.roots().role_of(&found)) == *path,
             Self::Library(name, path) => facts.library(name).map(|found| facts.roots().role_of(&found)) == *path,
             Self::Attributes(path, then) => place(path, facts).and_then(|at| facts.attributes(&at)) == Some(*then),
-            Self::Runs(path) => {
-                let attributes = place(path, facts).and_then(|at| facts.attributes(&at));
-                attributes.is_some_and(|attributes| attributes.mode & 0o111 != 0)
-            }
+            Self::Runs(path, file) => place(path, facts).is_some_and(|at| {
+                let file = file.as_ref().map(|file| place(file, facts));
+                file.is_none_or(|file| file.is_some_and(|file| facts.resolves(&at, &file)))
+                    && facts.attributes(&at).is_some_and(|attributes| attributes.mode & 0o111 != 0)
+            }),
             Self::Exists(path, kind) => {
                 place(path, facts).and_then(|at| facts.kind(&at)).is_some_and(|now| kind.is_none_or(|kind| kind == now))
             }
@@ -144,12 +160,14 @@ impl Expectation {
     /// One word for counting.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Root(..) => "other_checkout",
-            Self::Terminal(..) => "other_terminal",
+            Self::Root(..) | Self::Nesting(..) => "other_checkout",
+            Self::Terminal(..) | Self::Display(..) => "other_terminal",
+            Self::Called(..) => "called_otherwise",
             Self::Env(..) | Self::EnvByRole(..) | Self::Environment(..) => "environment_changed",
             Self::Which(..) => "program_resolved_elsewhere",
             Self::Library(..) => "library_resolved_elsewhere",
-            Self::Runs(..) | Self::Attributes(..) => "attributes_changed",
+            Self::Runs(..) => "program_changed",
+            Self::Attributes(..) => "attributes_changed",
             Self::Exists(..) => "file_missing",
             Self::Absent(..) => "file_appeared",
             Self::Link(..) => "link_changed",
@@ -163,11 +181,12 @@ impl fmt::Display for Expectation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let subject = match self {
-            Self::Root(_, path) => show(path),
+            Self::Root(_, path) | Self::Called(path) => show(path),
             Self::Env(name, _) | Self::EnvByRole(name, _) | Self::Which(name, _) | Self::Library(name, _) => show(name),
-            Self::Terminal(_) => "terminal".to_owned(),
+            Self::Terminal(_) | Self::Display(_) => "terminal".to_owned(),
             Self::Environment(_) => "environment".to_owned(),
-            Self::Runs(path)
+            Self::Nesting(path)
+            | Self::Runs(path, _)
             | Self::Exists(path, _)
             | Self::Absent(path)
             | Self::Attributes(path, _)
@@ -238,7 +257,12 @@ impl ActionResult {
     /// permission bits, and in nothing that is not a directory. Else it is damaged, or it leads somewhere else.
     pub fn is_sound(&self) -> bool {
         let at_root = |path: &RolePath| path.role.is_some() && path.rest.is_empty();
-        let named = |file: &OutputFile| at_root(&file.path) || is_plain(&file.path.rest);
+        // Behind the output's own name only an extension may follow.
+        let is_extension = |rest: &[u8]| rest.first() == Some(&b'.') && !rest.contains(&b'/') && !rest.contains(&0);
+        let named = |RolePath { role, rest }: &RolePath| {
+            if *role == Some(Role::Output) { is_extension(rest) } else { is_plain(rest) }
+        };
+        let named = |file: &OutputFile| at_root(&file.path) || named(&file.path);
         let all = || self.outputs.iter();
         let files = all().filter(|file| file.content != OutputContent::Directory).map(|file| &file.path);
         let files: BTreeSet<_> = files.map(|path| (path.role, path.rest.as_slice())).collect();
