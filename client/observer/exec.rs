@@ -40,12 +40,7 @@ pub unsafe fn become_client(stand_in: &StandIn, environment: Texts) -> c_int {
 }
 
 /// Runs `attempt` with the merged environment; returns only where it failed.
-unsafe fn attempt_with(
-    call: &Call,
-    program: &Program,
-    environment: Texts,
-    attempt: impl Fn(Texts) -> c_int,
-) -> c_int {
+unsafe fn attempt_with(call: &Call, program: &Program, environment: Texts, attempt: impl Fn(Texts) -> c_int) -> c_int {
     modules::scan();
     program.announce(call.event(trace::EXEC));
     let mut merged = Merged::empty();

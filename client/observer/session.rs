@@ -151,7 +151,8 @@ pub unsafe fn begin(environment: *mut *const c_char) {
 /// for it. `trace` is `/proc/<client>/fd/<number>`.
 unsafe fn end_with_parent(program: &[u8], trace: &[u8]) {
     let digits = trace.split(|&byte| byte == b'/').nth(2).unwrap_or_default();
-    let client = digits.iter().fold(0u32, |number, digit| number.wrapping_mul(10).wrapping_add(digit.wrapping_sub(b'0') as u32));
+    let client =
+        digits.iter().fold(0u32, |number, digit| number.wrapping_mul(10).wrapping_add(digit.wrapping_sub(b'0') as u32));
     let name = program.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     // An assembler that is fed through a pipe takes the end of a killed compiler for the end of its source.
     let assembler = name.split(|&byte| byte == b'-').next_back() == Some(b"as");

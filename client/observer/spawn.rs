@@ -190,7 +190,8 @@ unsafe fn take_back(lent: &mut Lent) {
 /// Runs what starts a shell.
 unsafe fn with_lent<T>(caller: usize, run: impl FnOnce() -> T) -> T {
     modules::scan();
-    Program::named(here(SHELL.as_ptr()), &mut space()).announce(Call::starting(caller, sys::environ).event(trace::SPAWN));
+    Program::named(here(SHELL.as_ptr()), &mut space())
+        .announce(Call::starting(caller, sys::environ).event(trace::SPAWN));
     let lent = !session::hidden().preload.is_null() && alone(|lent| lend(lent));
     let result = run();
     if lent {

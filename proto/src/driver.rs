@@ -67,7 +67,7 @@ fn is_target(text: &[u8]) -> bool {
     let is_part = |part: &[u8]| {
         !part.is_empty() && part.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte == b'.')
     };
-    text.iter().any(|byte| *byte == b'-') && text.split(|byte| *byte == b'-').all(is_part)
+    text.contains(&b'-') && text.split(|byte| *byte == b'-').all(is_part)
 }
 
 fn is_one_of(name: &[u8], names: &[&[u8]]) -> bool {
