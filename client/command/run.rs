@@ -41,7 +41,11 @@ pub fn run(command: &[OsString]) -> Result<ExitCode, Failure> {
         text::note(&remark);
     }
     let Some(name) = command.first() else { return Err(Failure::new("nothing to run")) };
-    let status = match supervise(&mut way::lead(&client, command)) {
+    let mut led = match is_disabled {
+        true => way::bare(command),
+        false => way::lead(&client, command),
+    };
+    let status = match supervise(&mut led) {
         Ok(status) => status,
         Err(error) => return Ok(refuse(name, &error)),
     };
