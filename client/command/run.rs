@@ -23,9 +23,8 @@ use crate::daemon::{ANSWER, config, endpoint, explain, own_endpoint, running, st
 use crate::failure::Failure;
 use crate::links::identity;
 use crate::report::counts;
-use crate::sccache_settings;
 use crate::surroundings::client;
-use crate::{text, way};
+use crate::{sccache_settings, text, way};
 
 /// Signals that belong to the command.
 const PASSED_ON: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
@@ -42,7 +41,11 @@ pub fn run(command: &[OsString]) -> Result<ExitCode, Failure> {
         text::note(&remark);
     }
     let Some(name) = command.first() else { return Err(Failure::new("nothing to run")) };
-    let status = match supervise(&mut way::lead(&client, command)) {
+    let mut led = match is_disabled {
+        true => way::bare(command),
+        false => way::lead(&client, command),
+    };
+    let status = match supervise(&mut led) {
         Ok(status) => status,
         Err(error) => return Ok(refuse(name, &error)),
     };
