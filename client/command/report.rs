@@ -302,6 +302,6 @@ Active builds
         keys("/builds/0", "id command active invocations hits misses bypasses nested max_depth saved_ms running");
         let daemon = serde_json::to_value(Daemon::default()).unwrap();
         let names = daemon.as_object().unwrap().keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>();
-        assert_eq!(names, ["version", "pid", "uptime_s", "socket", "activation"].into());
+        assert_eq!(names, ["version", "pid", "uptime_s", "socket", "activation", "log"].into());
     }
 }

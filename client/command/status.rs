@@ -13,6 +13,7 @@ use crate::holder::Holder;
 use crate::report;
 use crate::sccache;
 use crate::sccache_settings;
+use crate::settings::unheard;
 use crate::store;
 use crate::text::{self, count};
 
@@ -40,6 +41,7 @@ pub fn show(form: Form) -> Result<(), Failure> {
     if is_missed && unasked > 0 {
         notes.push(format!("{} ran without it", count(unasked, "compile", "compiles")));
     }
+    notes.extend(unheard(&report, &config).into_iter().map(|(_, remark)| remark));
     notes.extend(sccache_settings::remark(std::env::vars_os()));
     if form == Form::Text {
         return text::print(&report::render(&report, absence, &notes));

@@ -143,6 +143,7 @@ pub async fn serve(config: Config, endpoint: Endpoint, activation: Activation) -
         uptime_s: 0,
         socket: name(),
         activation: activation.word().to_owned(),
+        log: config.log.clone(),
     };
     let stop = Arc::new(Notify::new());
     let service = CacheServer::new(Service::new(Arc::clone(&cache), about, Arc::clone(&stop)))
