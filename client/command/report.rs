@@ -64,15 +64,19 @@ fn store(store: &Store) -> Vec<String> {
             count(store.quarantined, "damaged blob", "damaged blobs")
         ));
     }
-    if !store.problem.is_empty() {
-        let why = match store.problem.as_str() {
-            "store_full" => "its disk is full",
-            "store_read_only" => "it is read-only",
-            other => other,
-        };
-        lines.push(format!("          nothing is stored now: {why}"));
-    }
+    lines.extend(problem(&store.problem).map(|problem| format!("          {problem}")));
     lines
+}
+
+/// That nothing is stored, where there is a word for why not.
+pub fn problem(word: &str) -> Option<String> {
+    let why = match word {
+        "" => return None,
+        "store_full" => "its disk is full",
+        "store_read_only" => "it is read-only",
+        other => other,
+    };
+    Some(format!("nothing is stored now: {why}"))
 }
 
 fn totals(totals: &Totals) -> Vec<String> {

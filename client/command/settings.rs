@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use toml::Table;
+use zcache_client::shim::is_disabled;
 use zcache_daemon::config::Config;
 use zcache_daemon::server::variable;
 use zcache_proto::v1::{self, StatusReport};
@@ -77,13 +78,12 @@ pub fn show() -> Result<(), Failure> {
     };
     let from = |key: &str, name: &'static str| source(is_set(name), name, table.contains_key(key));
     let deciding = ["ZCACHE_SOCKET", "ZCACHE_DIR", "XDG_RUNTIME_DIR"].into_iter().find(|name| is_set(name));
-    let disabled = variable("ZCACHE_DISABLE").is_some_and(|value| !value.is_empty() && value != "0");
     let mut text = format!("{:<9} {file}{there}\n", "file");
     text += &row("dir", config.dir.display().to_string(), from("dir", "ZCACHE_DIR"));
     text += &row("max_size", text::size(config.max_size), from("max_size", "ZCACHE_MAX_SIZE"));
     text += &row("log", config.log, from("log", "ZCACHE_LOG"));
     text += &row("socket", own_endpoint().socket.display().to_string(), deciding.unwrap_or("default"));
-    if disabled {
+    if is_disabled() {
         text += &row("disabled", "yes".to_owned(), "ZCACHE_DISABLE");
     }
     text::print(&text)
