@@ -41,6 +41,11 @@ unsafe fn survey(given: *const *const c_char) -> Survey {
     found
 }
 
+/// Whether `given` names a trace. Ours is in no environment that the program sees.
+pub unsafe fn has_trace(given: *const *const c_char) -> bool {
+    survey(given).has_trace
+}
+
 impl Merged {
     /// Room for [`Merged::build`], which answers a pointer into it.
     pub const fn empty() -> Merged {

@@ -4,14 +4,13 @@
 use crate::arch::{List, Missing, pass_list};
 use crate::environment::Merged;
 use crate::hook::hook;
-use crate::program::{Candidate, Program};
+use crate::program::{Program, space};
 use crate::real::real;
-use crate::record::{At, Call, link_to};
+use crate::record::{At, Call};
 use crate::session::here;
 use crate::{modules, sys, trace};
 use core::ffi::{c_char, c_int, c_void};
 use core::mem::MaybeUninit;
-use core::ptr::null;
 
 type Texts = *const *const c_char;
 
@@ -23,15 +22,7 @@ unsafe fn become_program(
     attempt: impl Fn(Texts) -> c_int,
 ) -> c_int {
     modules::scan();
-    let event = call.event(trace::EXEC).flags(program.flags);
-    let At(dir, path) = program.file;
-    if !sys::bytes(path).is_empty() {
-        event.path_and(program.file, program.name);
-    } else if dir != sys::AT_FDCWD {
-        event.descriptor(dir);
-    } else {
-        event.texts(&[], program.name);
-    }
+    program.announce(call.event(trace::EXEC));
     let mut merged = Merged::empty();
     let mut result = attempt(merged.build(environment, program.is_entered()));
     if sys::errno() == sys::E2BIG {
@@ -61,16 +52,17 @@ unsafe fn real_exec(real: &crate::real::Real, file: *const c_char, arguments: Te
 
 #[inline(never)]
 unsafe fn execute(caller: usize, file: *const c_char, arguments: Texts, environment: Texts) -> c_int {
-    let call = Call::begin(caller);
-    let program = Program::named(here(file));
+    let call = Call::starting(caller, environment);
+    let mut space = space();
+    let program = Program::named(here(file), &mut space);
     become_program(&call, &program, environment, |merged| real_exec(&EXECVE, file, arguments, merged))
 }
 
 #[inline(never)]
 unsafe fn search(caller: usize, file: *const c_char, arguments: Texts, environment: Texts) -> c_int {
-    let call = Call::begin(caller);
-    let mut room: Candidate = sys::room();
-    let program = Program::searched(&call, file, &mut room);
+    let call = Call::starting(caller, environment);
+    let mut space = space();
+    let program = Program::searched(&call, file, &mut space);
     become_program(&call, &program, environment, |merged| real_exec(&EXECVPE, file, arguments, merged))
 }
 
@@ -91,21 +83,19 @@ hook!(fn execvpe(file: *const c_char, arguments: Texts, environment: Texts) -> c
 });
 
 hook!(fn fexecve(fd: c_int, arguments: Texts, environment: Texts) -> c_int, real, caller => {
-    let call = Call::begin(caller);
-    let mut room = sys::room();
-    let Program { flags, .. } = Program::named(here(link_to(fd, &mut room)));
-    let program = Program { file: At(fd, null()), name: &[], flags };
-    become_program(&call, &program, environment, |merged| real(fd, arguments, merged))
+    let mut space = space();
+    let program = Program::open(fd, &mut space);
+    become_program(&Call::starting(caller, environment), &program, environment, |merged| real(fd, arguments, merged))
 });
 
 hook!(
     fn execveat(dir: c_int, path: *const c_char, arguments: Texts, environment: Texts, flags: c_int) -> c_int,
     real, caller => {
-        let call = Call::begin(caller);
-        let mut room = sys::room();
         let itself = flags & sys::AT_EMPTY_PATH != 0 && sys::bytes(path).is_empty();
-        let named = Program::named(if itself { here(link_to(dir, &mut room)) } else { At(dir, path) });
-        let program = Program { file: At(dir, path), ..named };
+        let mut space = space();
+        let program =
+            if itself { Program::open(dir, &mut space) } else { Program::named(At(dir, path), &mut space) };
+        let call = Call::starting(caller, environment);
         become_program(&call, &program, environment, |merged| real(dir, path, arguments, merged, flags))
     }
 );

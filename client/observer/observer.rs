@@ -18,6 +18,7 @@ mod hook;
 mod links;
 mod lists;
 mod modules;
+mod own;
 mod process;
 mod program;
 mod real;

@@ -11,6 +11,8 @@ const NEW: u32 = 0;
 const BEGINNING: u32 = 1;
 const RECORDING: u32 = 2;
 const SILENT: u32 = 3;
+/// As silent, but for the programs that it starts.
+const EXEMPT: u32 = 4;
 static STATE: AtomicU32 = AtomicU32::new(NEW);
 
 /// The process that began; a forked child has another number.
@@ -50,9 +52,16 @@ pub unsafe fn ready() -> bool {
     }
 }
 
+/// Whether starts of programs are recorded, and nothing else.
+pub fn is_exempt() -> bool {
+    STATE.load(Acquire) == EXEMPT
+}
+
 /// Stops recording in this process and its forks.
-pub fn silence() {
-    STATE.store(SILENT, Release);
+unsafe fn exempt() {
+    if ready() {
+        STATE.store(EXEMPT, Release);
+    }
 }
 
 /// This process's number, kept where a fork finds it wiped. A vforked child gets its parent's, whose program it runs.
@@ -116,7 +125,8 @@ pub unsafe fn begin(environment: *mut *const c_char) {
         let mut room = sys::room::<{ sys::PATH_MAX }>();
         let program = sys::readlink(c"/proc/self/exe".as_ptr(), &mut room);
         end_with_parent(program, sys::bytes(trace.add(TRACE.len())));
-        Call::begin(0).event(trace::START).value(sys::getppid() as u64).texts(program, &[]);
+        let identity = trace::identity_bytes(sys::identity(sys::AT_FDCWD, c"/proc/self/exe".as_ptr()));
+        Call::begin(0).event(trace::START).value(sys::getppid() as u64).texts(program, &identity);
         modules::scan();
     }
     sys::set_errno(errno);
@@ -126,7 +136,8 @@ pub unsafe fn begin(environment: *mut *const c_char) {
 /// for it. `trace` is `/proc/<client>/fd/<number>`.
 unsafe fn end_with_parent(program: &[u8], trace: &[u8]) {
     let digits = trace.split(|&byte| byte == b'/').nth(2).unwrap_or_default();
-    let client = digits.iter().fold(0u32, |number, digit| number.wrapping_mul(10).wrapping_add(digit.wrapping_sub(b'0') as u32));
+    let client =
+        digits.iter().fold(0u32, |number, digit| number.wrapping_mul(10).wrapping_add(digit.wrapping_sub(b'0') as u32));
     let name = program.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     // An assembler that is fed through a pipe takes the end of a killed compiler for the end of its source.
     let assembler = name.split(|&byte| byte == b'-').next_back() == Some(b"as");
@@ -234,7 +245,7 @@ pub unsafe fn variable(name: &[u8]) -> Option<&'static [u8]> {
 unsafe extern "C" fn zcache_observer_exempt() -> *const c_char {
     let call = Call::begin(0);
     call.event(trace::EXEMPT).texts(&[], &[]);
-    silence();
+    exempt();
     let parent = hidden().parent;
     if parent.is_null() { null() } else { parent.add(PARENT.len()) }
 }

@@ -2,12 +2,12 @@
 
 use crate::environment::Merged;
 use crate::hook::hook;
-use crate::program::{Candidate, Program};
+use crate::program::{Program, space};
 use crate::record::Call;
 use crate::session::{self, here};
 use crate::{modules, sys, trace};
 use core::cell::UnsafeCell;
-use core::ffi::{c_char, c_int, c_void};
+use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, Ordering::*};
 
@@ -31,8 +31,7 @@ unsafe fn start_program(
     }
     merged.release();
     if result == 0 {
-        let event = call.event(trace::SPAWN).flags(program.flags).value(*child as u64);
-        event.path_and(program.file, program.name);
+        program.announce(call.event(trace::SPAWN).value(*child as u64));
     }
     result
 }
@@ -46,8 +45,9 @@ hook!(
         arguments: Texts,
         environment: Texts
     ) -> c_int, real, caller => {
-        let call = Call::begin(caller);
-        let program = Program::named(here(file));
+        let call = Call::starting(caller, environment);
+        let mut space = space();
+        let program = Program::named(here(file), &mut space);
         start_program(&call, &program, child, environment, |child, merged| {
             real(child, file, actions, attributes, arguments, merged)
         })
@@ -63,14 +63,17 @@ hook!(
         arguments: Texts,
         environment: Texts
     ) -> c_int, real, caller => {
-        let call = Call::begin(caller);
-        let mut room: Candidate = sys::room();
-        let program = Program::searched(&call, file, &mut room);
+        let call = Call::starting(caller, environment);
+        let mut space = space();
+        let program = Program::searched(&call, file, &mut space);
         start_program(&call, &program, child, environment, |child, merged| {
             real(child, file, actions, attributes, arguments, merged)
         })
     }
 );
+
+/// What C libraries give a command line to.
+const SHELL: &CStr = c"/bin/sh";
 
 /// The C library starts a shell with the program's own environment, so that has to be the merged one for as long.
 /// All such calls that overlap share one; the last puts the program's back.
@@ -102,7 +105,8 @@ unsafe fn alone(change: impl FnOnce(&mut Lent)) -> bool {
 unsafe fn lend(lent: &mut Lent) {
     if lent.users == 0 {
         lent.own = sys::environ;
-        let shell = Program::named(here(c"/bin/sh".as_ptr()));
+        let mut space = space();
+        let shell = Program::named(here(SHELL.as_ptr()), &mut space);
         sys::environ = lent.merged.build(lent.own, shell.is_entered()).cast_mut();
     }
     lent.users += 1;
@@ -122,8 +126,10 @@ unsafe fn take_back(lent: &mut Lent) {
     }
 }
 
-unsafe fn with_lent<T>(run: impl FnOnce() -> T) -> T {
+/// Runs what starts a shell.
+unsafe fn with_lent<T>(caller: usize, run: impl FnOnce() -> T) -> T {
     modules::scan();
+    Program::named(here(SHELL.as_ptr()), &mut space()).announce(Call::starting(caller, sys::environ).event(trace::SPAWN));
     let lent = !session::hidden().preload.is_null() && alone(|lent| lend(lent));
     let result = run();
     if lent {
@@ -132,10 +138,10 @@ unsafe fn with_lent<T>(run: impl FnOnce() -> T) -> T {
     result
 }
 
-hook!(fn system(command: *const c_char) -> c_int, real, _caller => {
-    with_lent(|| real(command))
+hook!(fn system(command: *const c_char) -> c_int, real, caller => {
+    with_lent(caller, || real(command))
 });
 
-hook!(fn popen(command: *const c_char, mode: *const c_char) -> *mut c_void, real, _caller => {
-    with_lent(|| real(command, mode))
+hook!(fn popen(command: *const c_char, mode: *const c_char) -> *mut c_void, real, caller => {
+    with_lent(caller, || real(command, mode))
 });

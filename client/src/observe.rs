@@ -1,7 +1,7 @@
 //! Observe: the observer carried in this program, put where a compiler can load it, and the trace it writes.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::geteuid;
 use zcache_proto::endpoint::Endpoint;
 use zcache_proto::private::{self, Others};
@@ -48,6 +49,25 @@ impl Trace {
             true => Ok(trace),
             false => Err(io::Error::other("/proc is not there, or another namespace's")),
         }
+    }
+
+    /// Notes, before anything else, which program this process is about to start: what begins otherwise is another one.
+    pub fn announce(&self, program: &Path) -> io::Result<()> {
+        let (path, target) = (program.as_os_str().as_bytes(), target(program));
+        let length = (trace::RECORD_LEN + path.len() + target.len()).next_multiple_of(8);
+        let began = clock_gettime(ClockId::CLOCK_REALTIME_COARSE)?;
+        let mut record = Vec::with_capacity(length);
+        record.extend((length as u32).to_le_bytes());
+        record.extend([trace::ENTRY, 0].map(u16::to_le_bytes).concat());
+        record.extend([std::process::id(), 0].map(u32::to_le_bytes).concat());
+        let began_ns = began.tv_sec() as u64 * 1_000_000_000 + began.tv_nsec() as u64;
+        record.extend([began_ns, 0, 0].map(u64::to_le_bytes).concat());
+        record.extend([path.len() as u32, target.len() as u32].map(u32::to_le_bytes).concat());
+        record.extend([path, &target].concat());
+        record.resize(length, 0);
+        let end = (trace::HEADER_LEN + length) as u64;
+        self.0.write_all_at(&record, trace::HEADER_LEN as u64)?;
+        self.0.write_all_at(&end.to_le_bytes(), trace::CURSOR_AT as u64)
     }
 
     /// Where the compiler finds it.
@@ -142,6 +162,22 @@ fn too_short() -> io::Error {
 fn is_installed(path: &Path) -> bool {
     let uid = nix::unistd::getuid().as_raw();
     fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.uid() == uid && m.len() == OBSERVER.len() as u64)
+}
+
+/// What a program is to be known by when it begins, as a trace has it.
+fn target(program: &Path) -> Vec<u8> {
+    let identity = |path: &Path| fs::metadata(path).map_or([0; 2], |meta| [meta.dev(), meta.ino()]);
+    let mut head = [0; trace::HEAD_LEN];
+    let read = File::open(program).and_then(|mut file| file.read(&mut head)).unwrap_or(0);
+    let interpreter = trace::interpreter(&head[..read]);
+    let file = identity(program);
+    let executable = interpreter.map_or(file, |interpreter| match interpreter {
+        // One that is found from where we happen to be is more than is told.
+        [b'/', ..] => identity(Path::new(OsStr::from_bytes(interpreter))),
+        _ => [0; 2],
+    });
+    let [file, executable] = [file, executable].map(trace::identity_bytes);
+    trace::target_parts(&file, &executable, interpreter.unwrap_or_default(), b"").concat()
 }
 
 /// What becomes of the observer in a program.

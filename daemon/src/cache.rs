@@ -16,8 +16,8 @@ use crate::compiled::{Compiled, Fresh};
 use crate::compilers::argfile::BYTES_MAX;
 use crate::compilers::{self, Bypass, Command};
 use crate::declared::{Declarations, declare};
-use crate::directories::alias;
-use crate::distill::distill;
+use crate::directories::{View, alias};
+use crate::distill::{Scene, distill};
 use crate::distilled::Distilled;
 use crate::facts::Disk;
 use crate::flights::{Flights, Lead, Turn};
@@ -25,7 +25,10 @@ use crate::ingest::Ingest;
 use crate::inputs::{coarse_now_ns, lock, path};
 use crate::invocation::Invocation;
 use crate::manifest::{ActionResult, Expectation};
+use crate::nested::Nested;
 use crate::observation::{TraceError, records};
+use crate::occupied;
+use crate::places::Places;
 use crate::process::{self, Process, Root};
 use crate::refusal::Refusal;
 use crate::stats::Stats;
@@ -56,7 +59,7 @@ pub struct Cache {
 struct Ticket {
     asked: Arc<Asked>,
     /// Inputs of nested compiles; none where this one does not compile.
-    nested: Option<Distilled>,
+    nested: Option<Nested>,
     began_ns: i64,
     lead: Option<Lead>,
     /// Sources that were new when the compile began.
@@ -103,7 +106,8 @@ impl Cache {
         let client = pid.map_or_else(|| Some(Process::unseen()), Process::get);
         let client = client.ok_or_else(|| io::Error::other("the client is gone"))?;
         let program = fs::metadata(format!("/proc/{}/exe", client.pid)).ok();
-        let invocation = Invocation { client: program.map(|meta| (meta.dev(), meta.ino())), ..invocation };
+        let pwd = name_of(&invocation);
+        let invocation = Invocation { client: program.map(|meta| (meta.dev(), meta.ino())), pwd, ..invocation };
         let command = sees_as_we_do(client.pid, &invocation.cwd)
             .and_then(|()| compilers::parse(&invocation, |file| argument_file(&invocation.cwd, file)))
             .map(|command| Arc::new(self.with_sources(command)));
@@ -137,7 +141,7 @@ impl Cache {
         let mut lost = None;
         loop {
             let invocation = &asked.invocation;
-            let mut facts = Disk::new(&self.shelf.inputs, &self.shelf.directories, invocation, &command.roots);
+            let mut facts = Disk::new(&self.shelf.inputs, &self.shelf.directories, invocation, command);
             let index = match manifest.find(&mut facts) {
                 Ok(index) => index,
                 Err(failed) => {
@@ -147,21 +151,26 @@ impl Cache {
                 }
             };
             let blobs: Vec<_> = manifest.entries[index].result.blobs().collect();
-            if !store.promise(&blobs, mtime_ns) {
+            if !store.promise(&blobs, &manifest.entries[index].result.lent(), mtime_ns) {
                 let gone = manifest.entries.remove(index);
                 let _ = store.amend(&command.action, now_s(), |known| known.remove(&gone));
                 lost = Some("blob_lost");
                 continue;
             }
             let entry = &manifest.entries[index];
+            let hit = wire::hit(&entry.result, &command.roots, &store.cas, mtime_ns, asked.place.id).ok_or("new")?;
+            if let Some(place) = occupied::first(&hit.outputs) {
+                tracing::debug!(command = command.summary, at = %place.display(), "an output's place is taken");
+                return Err("output_occupied");
+            }
             let _ = match index {
                 0 => store.index().use_manifest(&command.action, now_s()),
                 _ => store.amend(&command.action, now_s(), |known| known.touch(entry)),
             };
             self.fold_hit(asked, command, &entry.expectations, &entry.result);
-            let hit = wire::hit(&entry.result, &command.roots, &store.cas, mtime_ns, asked.place.id);
             let restored = Restored { mtime_ns, files: wire::blobs(&entry.result, &command.roots) };
-            return hit.ok_or("new").inspect(|_| self.count_hit(asked, entry.result.duration_ms, restored));
+            self.count_hit(asked, entry.result.duration_ms, restored);
+            return Ok(hit);
         }
     }
 
@@ -180,6 +189,9 @@ impl Cache {
         let mut builds = lock(&self.builds);
         builds.replace(asked.place.id);
         builds.count(asked.place.build, |build| build.bypasses += 1);
+        drop(builds);
+        // Its doings are seen, but not how the client found it.
+        self.fold(asked, Distilled::default());
         v1::Bypass { parent: Some(asked.place.for_children()), reason: reason.to_string() }
     }
 
@@ -192,7 +204,7 @@ impl Cache {
     pub fn miss(&self, asked: &Arc<Asked>, lead: Option<Lead>, reason: &'static str) -> v1::Miss {
         lock(&self.stats).miss(compiler(&asked.command), reason);
         lock(&self.builds).count(asked.place.build, |build| build.misses += 1);
-        self.issue(asked, Some(Distilled::default()), lead, Restored::default());
+        self.issue(asked, Some(Nested::default()), lead, Restored::default());
         let lists = |command: &Arc<Command>| command.family.zig().is_some_and(|(zig, _)| zig.unknown().is_none());
         let zig = asked.command.as_ref().is_ok_and(lists);
         v1::Miss {
@@ -203,7 +215,7 @@ impl Cache {
         }
     }
 
-    fn issue(&self, asked: &Arc<Asked>, nested: Option<Distilled>, lead: Option<Lead>, restored: Restored) {
+    fn issue(&self, asked: &Arc<Asked>, nested: Option<Nested>, lead: Option<Lead>, restored: Restored) {
         let fresh = match (&asked.command, &nested) {
             (Ok(command), Some(_)) => self.shelf.fresh(&command.family.sources()),
             _ => Fresh::new(),
@@ -284,7 +296,7 @@ impl Cache {
         &self,
         asked: &Asked,
         command: &Command,
-        nested: Distilled,
+        nested: Nested,
         outcome: &v1::Outcome,
         began_ns: i64,
     ) -> Distilled {
@@ -292,7 +304,10 @@ impl Cache {
         let mut seen = match trace.as_ref().ok_or(TraceError::Unreadable).and_then(|trace| records(trace)) {
             Ok(records) => {
                 let alias = command.family.out_dir().and_then(alias);
-                distill(&records, &*command.family, &asked.invocation, alias.as_ref())
+                let mut places = Places::new(View::new(&self.shelf.directories));
+                let place = &mut |at: &[u8]| places.of(at);
+                let scene = Scene { alias: alias.as_ref(), place, streams: &outcome.streams };
+                distill(&records, &*command.family, &asked.invocation, scene)
             }
             Err(error) => Distilled { refusals: [Refusal::Trace(error)].into(), ..Distilled::default() },
         };
@@ -303,7 +318,7 @@ impl Cache {
         if command.family.zig().is_some() {
             self.declarations().remove(outcome.ticket);
         }
-        seen.fold(nested);
+        nested.tell(&mut seen);
         for file in &command.argument_files {
             seen.contents.remove(&absolute(&asked.invocation.cwd, file));
         }
@@ -317,17 +332,11 @@ impl Cache {
     }
 
     /// A nested result's inputs are inputs of what it is nested in.
-    fn fold(&self, asked: &Asked, mut seen: Distilled) {
+    fn fold(&self, asked: &Asked, seen: Distilled) {
         let Some(above) = lock(&self.builds).compiling_above(&asked.place) else { return };
         let mut tickets = lock(&self.tickets);
         let Some(Ticket { asked: outer, nested: Some(nested), .. }) = tickets.get_mut(&above) else { return };
-        // What was set on the way down follows from the outer compile's own inputs.
-        let (inner, outer) = (&asked.invocation.env, &outer.invocation.env);
-        let handed_down = |name: &Vec<u8>| inner.get(name) == outer.get(name);
-        seen.env.retain(handed_down);
-        seen.env_by_role.retain(handed_down);
-        seen.env_shown.retain(handed_down);
-        nested.fold(seen);
+        nested.take(asked.client.pid, &asked.invocation, &outer.invocation, seen);
     }
 
     fn fold_hit(&self, asked: &Asked, command: &Command, expectations: &[Expectation], result: &ActionResult) {
@@ -381,6 +390,15 @@ fn sees_as_we_do(pid: u32, cwd: &[u8]) -> Result<(), Bypass> {
         true if !process::is_in(pid, path(cwd)) => Err(Bypass::DirectoryGone),
         true => Ok(()),
     }
+}
+
+/// What `PWD` calls the current directory. One that names another directory, or none, is passed over by compilers.
+fn name_of(invocation: &Invocation) -> Vec<u8> {
+    let cwd = &invocation.cwd;
+    let named = invocation.env.get(b"PWD").filter(|pwd| pwd.starts_with(b"/") && pwd != cwd);
+    let identity = |at: &[u8]| fs::metadata(path(at)).map(|meta| (meta.dev(), meta.ino())).ok();
+    let named = named.filter(|pwd| identity(pwd).is_some_and(|there| Some(there) == identity(cwd)));
+    named.unwrap_or(cwd).to_vec()
 }
 
 fn absolute(cwd: &[u8], file: &[u8]) -> Vec<u8> {

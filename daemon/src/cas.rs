@@ -13,6 +13,7 @@ use zcache_proto::Digest;
 
 use crate::failpoint::{self, Point};
 use crate::inputs::Stamp;
+use crate::opaque::{Look, look};
 use crate::template::names_root;
 
 /// An output no longer than this is copied while the client waits; a link to it would be made, copied and removed, bytes.
@@ -45,6 +46,8 @@ pub struct Held {
     pub taken: Stamp,
     /// Whether `at` may become a blob as it is: a copy, or a link to what nobody writes into.
     is_own: bool,
+    /// Whether an output may share the blob that comes of it.
+    pub lent: bool,
     copied: Option<Temporary>,
 }
 
@@ -105,7 +108,7 @@ impl Cas {
     pub fn hold(&self, output: &Path, link: bool) -> io::Result<Held> {
         let at = Temporary(self.temporary());
         let before = Stamp::of(&fs::symlink_metadata(output)?);
-        let own = |at, taken| Held { at, taken, is_own: true, copied: None };
+        let own = |at, taken| Held { at, taken, is_own: true, lent: link, copied: None };
         if !link && (self.clone(output, &at.0).is_ok() || before.size <= SMALL && self.copy(output, &at.0).is_ok()) {
             let same = Stamp::of(&fs::symlink_metadata(output)?) == before;
             return if same { Ok(own(at, before)) } else { Err(io::Error::other("changed meanwhile")) };
@@ -115,7 +118,7 @@ impl Cas {
             failpoint::reached(Point::AfterHold);
             let taken = Stamp::of(&fs::symlink_metadata(&at.0)?);
             let same = taken.ino == before.ino;
-            let held = Held { at, taken, is_own: link, copied: None };
+            let held = Held { at, taken, is_own: link, lent: link, copied: None };
             return if same { Ok(held) } else { Err(io::Error::other("replaced meanwhile")) };
         }
         self.copy(output, &at.0)?;
@@ -170,6 +173,11 @@ impl Cas {
         let scanned = scan(&mut File::open(held.path())?, needles)?;
         held.check()?;
         Ok(scanned)
+    }
+
+    /// What the format of a held output tells.
+    pub fn look(&self, held: &Held) -> io::Result<Look> {
+        look(held.path())
     }
 
     /// Makes a scanned output a blob, in place of whatever lies there, unless that is `known` to be the blob. Returns the

@@ -5,45 +5,63 @@ use std::collections::BTreeSet;
 
 use zcache_proto::trace;
 
-use crate::compilers::rustc::is_rustc;
-use crate::compilers::toolchain::{file_name, is_terminal_library, owns};
-use crate::compilers::zig::{is_launcher, is_zig};
+use crate::clocks::tells_time;
+use crate::compilers::toolchain::owns;
+use crate::compilers::zig::is_launcher;
 use crate::compilers::{EnvRule, Family};
 use crate::distilled::{Distilled, Reading, covers, moved};
 use crate::images::{Image, Images};
 use crate::invocation::{Env, Invocation};
 use crate::manifest::Kind;
 use crate::observation::Record;
-use crate::paths::{Alias, is_harmless, is_kernels, is_stream, tidy};
+use crate::paths::{Alias, tidy};
+use crate::places::Place;
 use crate::refusal::Refusal;
 
 /// Most renaming that is followed, bytes of paths. No compile renames so much.
 const MOVABLE: usize = 64 << 20;
+/// The variable that stands for the date where sources ask for it.
+pub const DATE: &[u8] = b"SOURCE_DATE_EPOCH";
 const ENOENT: u32 = 2;
 const ENOTDIR: u32 = 20;
 const ENAMETOOLONG: u32 = 36;
 const S_IFMT: u64 = 0o170_000;
 
-/// Reads `records`, which a compile of `family` for `call` left. `alias` is where it puts its outputs.
-pub fn distill(records: &[Record<'_>], family: &dyn Family, call: &Invocation, alias: Option<&Alias>) -> Distilled {
+/// What is known of the world in which a compile ran.
+pub struct Scene<'a> {
+    /// Where it puts its outputs.
+    pub alias: Option<&'a Alias>,
+    /// What a path leads to.
+    pub place: &'a mut dyn FnMut(&[u8]) -> Place,
+    /// Inodes of the pipes by which its output and messages are kept.
+    pub streams: &'a [u64],
+}
+
+/// Reads `records`, which a compile of `family` for `call` left.
+pub fn distill(records: &[Record<'_>], family: &dyn Family, call: &Invocation, scene: Scene<'_>) -> Distilled {
     let images = Images::of(records, call.pid, &call.program);
     let Invocation { env, argv, .. } = call;
     let (made, out) = (BTreeSet::new(), Distilled::default());
-    let mut distiller = Distiller { family, env, argv, alias, images: &images, made, movable: MOVABLE, out };
+    let mut distiller = Distiller { family, env, argv, scene, images: &images, made, movable: MOVABLE, out };
     distiller.programs();
     for (index, record) in records.iter().enumerate() {
+        if let Some(asked) = images.starts.asked_by(index).filter(|_| !images.is_exempt(index)) {
+            distiller.started(&records[asked], record);
+        }
         if !images.is_exempt(index) && !distiller.calls_back(index, record) {
-            distiller.record(record, images.of_record(index), images.failure(index));
+            distiller.record(record, images.of_record(index), images.starts.failure(index));
         }
     }
     distiller.finish()
 }
 
-struct Distiller<'a> {
+mod programs;
+
+struct Distiller<'a, 's> {
     family: &'a dyn Family,
     env: &'a Env,
     argv: &'a [Vec<u8>],
-    alias: Option<&'a Alias>,
+    scene: Scene<'s>,
     images: &'a Images,
     /// Whatever the tree itself made, kept or not: what is read from there follows from other inputs.
     made: BTreeSet<Vec<u8>>,
@@ -52,37 +70,7 @@ struct Distiller<'a> {
     out: Distilled,
 }
 
-impl Distiller<'_> {
-    fn programs(&mut self) {
-        for program in self.images.unobserved() {
-            let _ = match self.family.zig().is_some() && (is_zig(program) || is_launcher(program)) {
-                true => self.out.declaring.insert(program.clone()),
-                false => self.out.refusals.insert(Refusal::Unobserved(program.clone())),
-            };
-        }
-        self.out.refusals.extend(self.images.away().map(|program| Refusal::OtherNamespace(program.to_vec())));
-        for image in self.images.iter() {
-            self.out.environment |= !image.is_tool;
-            let libraries = image.modules().filter(|module| module.path != image.program);
-            self.out.libraries.extend(libraries.map(|module| (file_name(&module.path).to_vec(), None)));
-        }
-        // The dynamic linker asks for these before anyone can watch.
-        self.out.env.extend([b"LD_PRELOAD".to_vec(), b"LD_AUDIT".to_vec(), b"GLIBC_TUNABLES".to_vec()]);
-        for name in self.family.unseen_env() {
-            self.asked(name, self.family.env_rule(name));
-        }
-    }
-
-    /// Whether a record starts a zcache client. That is no input: the client finds the program that it stands for along
-    /// the same PATH, and reports what that does by itself.
-    fn calls_back(&mut self, index: usize, record: &Record<'_>) -> bool {
-        let calls = self.images.starts_client(index);
-        if calls && !record.b.is_empty() {
-            self.out.names.insert(record.b.to_vec(), Some(tidy(record.a)));
-        }
-        calls
-    }
-
+impl Distiller<'_, '_> {
     fn record(&mut self, record: &Record<'_>, image: Option<&Image>, failure: Option<u32>) {
         let caller = image.and_then(|image| image.module_at(record.caller));
         let own = caller.is_some_and(|module| module.is_own);
@@ -93,9 +81,13 @@ impl Distiller<'_> {
             return;
         }
         let path = self.as_made(tidy(record.a));
+        let place = if names_file(record.kind) { (self.scene.place)(&path) } else { Place::Disk };
+        if place != Place::Disk || record.has(trace::DEVICE | trace::STREAM) {
+            return self.special(path, record, own, image, place);
+        }
         match record.kind {
             trace::EXEC | trace::SPAWN if record.a.is_empty() => {
-                self.out.names.insert(record.b.to_vec(), None);
+                self.out.names.insert(record.target().name.to_vec(), None);
             }
             trace::EXEC if failure.is_some_and(|errno| errno != 0) => self.failed(path, failure.unwrap_or(0), own),
             trace::WRITE | trace::RENAME | trace::LINK | trace::SYMLINK | trace::REMOVE | trace::MKDIR
@@ -121,27 +113,16 @@ impl Distiller<'_> {
             trace::SYMLINK => self.make_new(path, own),
             trace::REMOVE => self.removed(path),
             trace::MKDIR => self.directory(path, own),
-            trace::CLOCK if self.tells_time(record, image, own) && !launches => {
+            trace::CLOCK if tells_time(record, image, own, self.family) && !launches => {
                 self.out.refusals.insert(Refusal::Clock);
             }
             trace::SOCKET => {
                 self.out.refusals.insert(Refusal::Socket);
             }
-            trace::GETCWD => self.out.asks_cwd |= !own,
+            trace::GETCWD if own => drop(self.out.told.insert(path)),
+            trace::GETCWD => self.out.asks_cwd = true,
             _ => {}
         }
-    }
-
-    /// Whether a reading of the clock may show in the result.
-    fn tells_time(&self, record: &Record<'_>, image: Option<&Image>, own: bool) -> bool {
-        // Who asks for a date writes it down: `__TIMESTAMP__`, however it is spelled, or an assembler's listing.
-        let Some(image) = image.filter(|_| record.value != trace::LOCAL) else { return true };
-        if own && self.family.is_compiler(&image.program) {
-            // A random seed is no date.
-            let asks = image.module_at(record.caller);
-            return record.value == trace::TIME && !asks.is_some_and(|module| is_terminal_library(&module.path));
-        }
-        !own && !is_tool_of(image, record)
     }
 
     /// Whether `path` is no input, whatever is done to it.
@@ -155,14 +136,21 @@ impl Distiller<'_> {
 
     /// The name by which the tree made `path` or the compiler keeps it: a directory that is open goes by where links lead.
     fn as_made(&self, path: Vec<u8>) -> Vec<u8> {
-        let named = self.alias.and_then(|alias| alias.name(&path));
+        let named = self.scene.alias.and_then(|alias| alias.name(&path));
         named.filter(|named| self.is_internal(named)).unwrap_or(path)
     }
 
     fn read(&mut self, path: Vec<u8>, record: &Record<'_>) {
-        let inode = if record.kind == trace::READ { record.value } else { 0 };
+        let inode = match record.kind {
+            trace::READ => record.value,
+            trace::START => record.identity()[1],
+            _ => 0,
+        };
+        self.reads(path, Reading { time_ns: record.time_ns, inode });
+    }
+
+    fn reads(&mut self, path: Vec<u8>, reading: Reading) {
         if !self.is_internal(&path) {
-            let reading = Reading { time_ns: record.time_ns, inode };
             self.out.contents.entry(path).or_insert(reading).merge(reading);
         }
     }
@@ -177,11 +165,12 @@ impl Distiller<'_> {
     fn opened(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool, reader: Option<&Image>) {
         if own && record.errno == 0 && reader.is_some_and(|image| self.family.is_compiler(&image.program)) {
             self.out.sources.insert(path.clone());
+            if self.env.get(DATE).is_none() {
+                self.out.undated.insert(path.clone());
+            }
         }
         if record.errno != 0 {
             self.missed(path, record.errno, own);
-        } else if is_kernels(&path) {
-            self.kernels(path, own, reader);
         } else if record.has(trace::DIRECTORY) {
             self.listed(path, record, own);
         } else {
@@ -189,41 +178,25 @@ impl Distiller<'_> {
         }
     }
 
-    /// Files of the kernel say something new each time; a compiler reads them for its own purposes only.
-    fn kernels(&mut self, path: Vec<u8>, own: bool, reader: Option<&Image>) {
-        if self.is_source(&path, reader) || !own && !is_harmless(&path) {
-            self.out.refusals.insert(Refusal::KernelFile(path));
-        }
-    }
-
-    /// Whether a stream that the tree was given is read as source, rather than as the jobserver: it may hold anything.
-    fn is_source(&self, path: &[u8], reader: Option<&Image>) -> bool {
-        let named = || self.argv.iter().any(|argument| argument.ends_with(path));
-        is_stream(path) && (named() || reader.is_some_and(|image| self.family.is_compiler(&image.program)))
-    }
-
     /// A change or a start that did not come about tells what was there.
     fn failed(&mut self, path: Vec<u8>, errno: u32, own: bool) {
         const EEXIST: u32 = 17;
         if errno != EEXIST {
             self.missed(path, errno, own);
-        } else if !is_kernels(&path) && !self.is_internal(&path) {
+        } else if !self.is_internal(&path) {
             self.out.exists.entry(path).or_insert(None);
         }
     }
 
     fn missed(&mut self, path: Vec<u8>, errno: u32, own: bool) {
-        if is_kernels(&path) || self.is_internal(&path) {
+        if self.is_internal(&path) {
             return;
         }
-        match errno {
-            ENOENT | ENOTDIR | ENAMETOOLONG => {
-                let absent = if own { &mut self.out.absent } else { &mut self.out.absent_before };
-                absent.insert(path);
-            }
-            _ => {
-                self.out.refusals.insert(Refusal::Unreadable(path));
-            }
+        if is_absence(errno) {
+            let absent = if own { &mut self.out.absent } else { &mut self.out.absent_before };
+            absent.insert(path);
+        } else {
+            self.out.refusals.insert(Refusal::Unreadable(path));
         }
     }
 
@@ -237,13 +210,13 @@ impl Distiller<'_> {
             _ => None,
         };
         // A macro may use a file's length, which its content decides.
-        if !own && !is_kernels(&path) && !self.is_internal(&path) {
+        if !own && !self.is_internal(&path) {
             self.out.attributes.insert(path.clone());
             if kind == Some(Kind::File) {
                 return self.read(path, record);
             }
         }
-        if !is_kernels(&path) && !self.is_internal(&path) {
+        if !self.is_internal(&path) {
             let known = self.out.exists.entry(path).or_insert(kind);
             *known = known.or(kind);
         }
@@ -253,7 +226,7 @@ impl Distiller<'_> {
         if record.errno != 0 {
             return self.missed(path, record.errno, own);
         }
-        if is_kernels(&path) || self.is_internal(&path) || (own && self.family.lists_for_candidates(&path)) {
+        if self.is_internal(&path) || (own && self.family.lists_for_candidates(&path)) {
             return;
         }
         let first = self.out.listings.entry(path).or_insert(record.time_ns);
@@ -263,8 +236,11 @@ impl Distiller<'_> {
     fn link(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
         const EINVAL: u32 = 22;
         match record.errno {
-            _ if is_kernels(&path) || self.is_internal(&path) => {}
+            _ if self.is_internal(&path) => {}
             0 => {
+                if !own {
+                    self.out.shown.insert(record.b.to_vec());
+                }
                 self.out.links.insert(path, record.b.to_vec());
             }
             EINVAL => {
@@ -300,17 +276,8 @@ impl Distiller<'_> {
         }
     }
 
-    fn program(&mut self, path: Vec<u8>, record: &Record<'_>) {
-        if record.b.is_empty() {
-            self.out.programs.insert(path.clone());
-        } else {
-            self.out.names.insert(record.b.to_vec(), Some(path.clone()));
-        }
-        self.read(path, record);
-    }
-
     fn written(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
-        if is_kernels(&path) || self.family.is_state(&path) {
+        if self.family.is_state(&path) {
             return;
         }
         if self.out.contents.contains_key(&path) && !self.is_made(&path) {
@@ -380,6 +347,7 @@ impl Distiller<'_> {
         self.out.absent.retain(|path| !covers(&made, path));
         self.out.exists.retain(|path, _| !covers(&made, path));
         self.out.links.retain(|path, _| !covers(&made, path));
+        self.out.started.retain(|path, _| !covers(&made, path));
         self.out.attributes.retain(|path| !covers(&made, path));
         let contents = &self.out.contents;
         self.out.exists.retain(|path, _| !contents.contains_key(path));
@@ -389,10 +357,18 @@ impl Distiller<'_> {
     }
 }
 
-/// The linker and its like ask for the time, and it shows in nothing they make; what they load for the project may.
-fn is_tool_of(image: &Image, record: &Record<'_>) -> bool {
-    image.is_tool && !is_rustc(&image.program) && image.module_at(record.caller).is_some()
+/// Whether a record's first operand is the path of a file that something is done to.
+fn names_file(kind: u16) -> bool {
+    !matches!(kind, trace::START | trace::GETENV | trace::CLOCK | trace::SOCKET | trace::GETCWD | trace::EXIT)
 }
+
+/// Whether a look-up that failed so tells that nothing is there.
+fn is_absence(errno: u32) -> bool {
+    matches!(errno, ENOENT | ENOTDIR | ENAMETOOLONG)
+}
+
+#[path = "special.rs"]
+mod special;
 
 #[cfg(test)]
 #[path = "distill_tests.rs"]

@@ -1,6 +1,7 @@
 //! Expect: what has to hold for a compile's result to be right again, from what it was seen to read and ask. Looks at the
 //! disk for what an observation does not tell: contents, listings, and where names lead.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -8,16 +9,16 @@ use memchr::memmem;
 use zcache_proto::Digest;
 
 use crate::compiled::{Compiled, Input};
-use crate::compilers::toolchain::file_name;
-use crate::compilers::zig::Zig;
-use crate::facts::{attributes, library, listing, which};
+use crate::compilers::toolchain::{file_name, is_compilers_header};
+use crate::distill::DATE;
+use crate::facts::{attributes, library, listing, look, which};
 use crate::inputs::{Inputs, Stamp, path};
-use crate::manifest::{Expectation, by_role};
-use crate::paths::is_kernels;
+use crate::manifest::{Expectation, Kind, by_role};
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
-use crate::roles::RolePath;
+use crate::roles::{Role, RolePath};
 use crate::sources::{Marks, Sources};
+use crate::twins::{Look, twins};
 
 /// How often a file is read that is not the same afterwards.
 const READINGS: usize = 3;
@@ -33,20 +34,26 @@ pub struct Knowledge<'a> {
     pub sources: &'a Sources,
 }
 
-/// All that has to hold, in no order.
-pub fn expectations(compiled: &Compiled, inputs: &[Input], knows: &Knowledge<'_>) -> Result<Vec<Expectation>, Refusal> {
-    let mut all = Expectations { compiled, all: Vec::new() };
+/// All that has to hold, in no order, and what the project's sources name.
+pub fn expectations(
+    compiled: &Compiled,
+    inputs: &[Input],
+    knows: &Knowledge<'_>,
+) -> Result<(Vec<Expectation>, Marks), Refusal> {
+    let mut all = Expectations { compiled, all: Vec::new(), marks: Marks::default() };
     all.contents(inputs, knows)?;
     all.listings()?;
     all.names();
     all.variables();
     all.paths();
-    Ok(all.all)
+    all.places();
+    Ok((all.all, all.marks))
 }
 
 struct Expectations<'a> {
     compiled: &'a Compiled,
     all: Vec<Expectation>,
+    marks: Marks,
 }
 
 impl Expectations<'_> {
@@ -61,6 +68,7 @@ impl Expectations<'_> {
     fn contents(&mut self, inputs: &[Input], knows: &Knowledge<'_>) -> Result<(), Refusal> {
         let seen = &self.compiled.seen;
         let mut environment = seen.environment;
+        let mut sources: HashMap<Digest, Vec<&Input>> = HashMap::new();
         for input in inputs {
             let (at, digest) = (&input.path, digest(input, knows.inputs)?);
             environment |= seen.plugins.contains(at) && knows.plugins.reads_environment(path(at), digest);
@@ -68,28 +76,59 @@ impl Expectations<'_> {
                 let marks = input.marks.map_or_else(|| knows.sources.marks(path(at), digest), Ok);
                 let marks = marks.map_err(|_| Refusal::Changed(at.clone()))?;
                 self.words(at, marks)?;
+                sources.entry(digest).or_default().push(input);
             }
             self.all.push(Expectation::Content(self.by(at), digest));
         }
         if environment {
             self.all.push(Expectation::Environment(self.compiled.invocation.env.digest()));
         }
+        self.twins(sources);
         Ok(())
+    }
+
+    /// Which sources and directories the compiler may have taken for one: `sources` by content.
+    fn twins(&mut self, sources: HashMap<Digest, Vec<&Input>>) {
+        let seen = &self.compiled.seen;
+        if seen.sources.is_empty() {
+            return;
+        }
+        let looked = seen.exists.iter().filter(|(_, kind)| **kind != Some(Kind::Special));
+        let found: Vec<(RolePath, Look)> = looked.filter_map(|(at, _)| Some((self.by(at), look(at)?))).collect();
+        let (directories, files): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, at)| at.kind == Kind::Directory);
+        let mut groups = vec![directories];
+        for inputs in sources.values() {
+            let of = |input: &&Input| {
+                let Stamp { dev, ino, mtime_ns, .. } = input.stamp;
+                let mtime_s = mtime_ns.div_euclid(1_000_000_000);
+                (self.by(&input.path), Look { kind: Kind::File, file: (dev, ino), mtime_s })
+            };
+            let mut group: Vec<_> = inputs.iter().map(of).collect();
+            // One that is known already need not be read again.
+            let is_known = |(_, look): &&(RolePath, Look)| group.iter().any(|(_, known)| known.file == look.file);
+            let unread: Vec<_> = files.iter().filter(is_known).cloned().collect();
+            group.extend(unread);
+            group.sort_by(|a, b| a.0.cmp(&b.0));
+            groups.push(group);
+        }
+        let several = groups.into_iter().filter(|group| group.len() > 1);
+        self.all.extend(several.map(|group| Expectation::Twins(twins(group))));
     }
 
     /// What follows from the words of a source.
     fn words(&mut self, at: &[u8], marks: Marks) -> Result<(), Refusal> {
-        const EPOCH: &[u8] = b"SOURCE_DATE_EPOCH";
-        let is_held = self.compiled.invocation.env.get(EPOCH).is_some();
-        if marks.timestamp || marks.date && !is_held {
+        if !is_compilers_header(at) {
+            self.marks = self.marks.and(marks);
+        }
+        let seen = &self.compiled.seen;
+        if marks.timestamp || marks.date && seen.undated.contains(at) {
             return Err(Refusal::TimeMacro(at.to_vec()));
         }
-        let declaring = &self.compiled.seen.declaring;
-        if marks.probes && !declaring.is_empty() && !declaring.iter().any(|zig| Zig::brings(zig, at)) {
+        if marks.probes && seen.unprobed.contains(at) {
             return Err(Refusal::Undeclarable(at.to_vec()));
         }
         if marks.date {
-            self.all.push(self.variable(EPOCH));
+            self.all.push(self.variable(DATE));
         }
         Ok(())
     }
@@ -109,11 +148,10 @@ impl Expectations<'_> {
 
     fn names(&mut self) {
         let Compiled { seen, invocation, .. } = self.compiled;
+        for (called, runs) in &seen.started {
+            self.all.push(Expectation::Runs(self.by(called), runs.as_deref().map(|at| self.by(at))));
+        }
         for program in &seen.programs {
-            // What the tree made itself, and runs, follows from the rest.
-            if seen.contents.contains_key(program) && !is_kernels(program) {
-                self.all.push(Expectation::Runs(self.by(program)));
-            }
             // gcc looks along PATH for its assembler and linker: one that appears there would be taken.
             let name = file_name(program);
             if which(name, invocation).as_ref() == Some(program) {
@@ -139,13 +177,18 @@ impl Expectations<'_> {
 
     fn variables(&mut self) {
         let Compiled { seen, invocation, command, .. } = self.compiled;
-        if !self.compiled.stdout.is_empty() || !self.compiled.stderr.is_empty() {
+        let printed = [&self.compiled.stdout, &self.compiled.stderr];
+        // gcc -v prints by what name it was called, and with it by what path.
+        let called = &invocation.argv[0];
+        if printed.iter().any(|text| memmem::find(text, called).is_some()) {
+            self.all.push(Expectation::Called(called.clone()));
+        }
+        let prints = command.family.prints(printed[0], printed[1]);
+        if prints || !printed[0].is_empty() {
             self.all.push(Expectation::Terminal(invocation.terminal));
-            // gcc -v prints by what name it was called, and with it by what path.
-            let called = &invocation.argv[0];
-            if [&self.compiled.stdout, &self.compiled.stderr].iter().any(|text| memmem::find(text, called).is_some()) {
-                self.all.push(Expectation::Called(called.clone()));
-            }
+        }
+        if prints {
+            self.all.extend((!command.family.display().is_empty()).then(|| Expectation::Display(command.display())));
             self.all.extend(seen.env_shown.iter().map(|name| self.variable(name)).collect::<Vec<_>>());
         }
         self.all.extend(seen.env.iter().map(|name| self.variable(name)).collect::<Vec<_>>());
@@ -163,6 +206,29 @@ impl Expectations<'_> {
         self.all.extend(seen.absent.iter().chain(&seen.absent_before).map(|at| Expectation::Absent(by(at))));
         self.all.extend(seen.exists.iter().map(|(at, kind)| Expectation::Exists(by(at), *kind)));
         self.all.extend(seen.links.iter().map(|(at, target)| Expectation::Link(by(at), by(target))));
+    }
+
+    /// What lies beside the output, or is named after it, was found there because the output is where it is.
+    fn places(&mut self) {
+        let Compiled { seen, command, .. } = self.compiled;
+        let roots = &command.roots;
+        let absent = seen.absent.iter().chain(&seen.absent_before);
+        let others = seen.exists.keys().chain(seen.listings.keys()).chain(seen.links.keys());
+        let mut all = seen.contents.keys().chain(absent).chain(others).chain(&seen.attributes);
+        let (mut beside, mut after) = (false, false);
+        let nesting = roots.nesting();
+        while let Some(at) = all.next().filter(|_| !after) {
+            beside |= nesting.is_some() && roots.is_beside_output(at);
+            after |= roots.is_after_output(at);
+        }
+        self.all.extend(nesting.filter(|_| beside || after).cloned().map(Expectation::Nesting));
+        let name = roots.identity(Role::OutName).filter(|_| after);
+        self.all.extend(name.map(|name| Expectation::Root(Role::OutName, name)));
+        // A compiler makes no directory for its output.
+        if roots.get(Role::OutDir).is_some() && !seen.outputs.is_empty() {
+            let dir = RolePath { role: Some(Role::OutDir), rest: Vec::new() };
+            self.all.push(Expectation::Exists(dir, Some(Kind::Directory)));
+        }
     }
 }
 

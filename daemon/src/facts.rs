@@ -8,34 +8,43 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use zcache_proto::Digest;
 
+use crate::compilers::Command;
+use crate::compilers::toolchain::file_name;
 use crate::directories::{Directories, View, tells_absence};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::invocation::Invocation;
 use crate::manifest::{Attributes, Facts, Kind, Terminal};
 use crate::roles::Roots;
+use crate::twins::Look;
 
 /// The disk, as one invocation sees it.
 pub struct Disk<'a> {
     inputs: &'a Inputs,
     invocation: &'a Invocation,
-    roots: &'a Roots,
     names: View<'a>,
     contents: HashMap<Vec<u8>, Option<Digest>>,
-    kinds: HashMap<Vec<u8>, Option<Kind>>,
+    looks: HashMap<Vec<u8>, Option<Look>>,
     environment: Option<Digest>,
+    command: &'a Command,
 }
 
 impl<'a> Disk<'a> {
     /// Nothing asked yet.
-    pub fn new(inputs: &'a Inputs, directories: &'a Directories, invocation: &'a Invocation, roots: &'a Roots) -> Self {
+    pub fn new(
+        inputs: &'a Inputs,
+        directories: &'a Directories,
+        invocation: &'a Invocation,
+        command: &'a Command,
+    ) -> Self {
         let names = View::new(directories);
-        Self { inputs, invocation, roots, names, contents: HashMap::new(), kinds: HashMap::new(), environment: None }
+        let (contents, looks) = (HashMap::new(), HashMap::new());
+        Self { inputs, invocation, command, names, contents, looks, environment: None }
     }
 }
 
 impl Facts for Disk<'_> {
     fn roots(&self) -> &Roots {
-        self.roots
+        &self.command.roots
     }
 
     fn content(&mut self, at: &[u8]) -> Option<Digest> {
@@ -47,13 +56,13 @@ impl Facts for Disk<'_> {
         digest
     }
 
-    fn kind(&mut self, at: &[u8]) -> Option<Kind> {
-        if let Some(kind) = self.kinds.get(at) {
-            return *kind;
+    fn look(&mut self, at: &[u8]) -> Option<Look> {
+        if let Some(look) = self.looks.get(at) {
+            return *look;
         }
-        let kind = kind_of(at);
-        self.kinds.insert(at.to_vec(), kind);
-        kind
+        let look = look(at);
+        self.looks.insert(at.to_vec(), look);
+        look
     }
 
     fn is_absent(&mut self, at: &[u8]) -> bool {
@@ -70,8 +79,16 @@ impl Facts for Disk<'_> {
         self.names.resolve(at).as_deref() == Some(target) || leads_by_name()
     }
 
+    fn resolves(&mut self, at: &[u8], target: &[u8]) -> bool {
+        self.names.resolve(at).as_deref() == Some(target)
+    }
+
     fn terminal(&self) -> Terminal {
         self.invocation.terminal
+    }
+
+    fn display(&self) -> Digest {
+        self.command.display()
     }
 
     fn called(&self) -> &[u8] {
@@ -99,14 +116,15 @@ impl Facts for Disk<'_> {
     }
 }
 
-/// What is at a path, links followed; a link that leads nowhere is there all the same.
-pub fn kind_of(at: &[u8]) -> Option<Kind> {
-    match fs::metadata(path(at)) {
-        Ok(meta) if meta.is_file() => Some(Kind::File),
-        Ok(meta) if meta.is_dir() => Some(Kind::Directory),
-        Ok(_) => Some(Kind::Special),
-        Err(_) => None,
-    }
+/// A look at a path, links followed; a link that leads nowhere is nothing.
+pub fn look(at: &[u8]) -> Option<Look> {
+    let meta = fs::metadata(path(at)).ok()?;
+    let kind = match () {
+        () if meta.is_file() => Kind::File,
+        () if meta.is_dir() => Kind::Directory,
+        () => Kind::Special,
+    };
+    Some(Look { kind, file: (meta.dev(), meta.ino()), mtime_s: meta.mtime() })
 }
 
 /// Attributes of what is at a path, links followed.
@@ -135,9 +153,18 @@ pub fn which(name: &[u8], invocation: &Invocation) -> Option<Vec<u8>> {
         .find(|found| fs::metadata(path(found)).is_ok_and(runs))
 }
 
+/// Where along PATH the client looked for the program that it was called for, and there was nothing.
+pub fn passed_over(invocation: &Invocation) -> Vec<Vec<u8>> {
+    let list = invocation.env.get(b"PATH").unwrap_or(b"/bin:/usr/bin");
+    let all: Vec<_> = search(list, file_name(&invocation.program), &invocation.cwd).collect();
+    let found = all.iter().position(|at| *at == invocation.program).unwrap_or(0);
+    let is_absent = |at: &Vec<u8>| fs::symlink_metadata(path(at)).is_err_and(|error| tells_absence(&error));
+    all.into_iter().take(found).filter(is_absent).collect()
+}
+
 /// The shared library that `name` means along LD_LIBRARY_PATH.
 pub fn library(name: &[u8], invocation: &Invocation) -> Option<Vec<u8>> {
-    search(invocation.env.get(b"LD_LIBRARY_PATH")?, name, &invocation.cwd).find(|found| kind_of(found).is_some())
+    search(invocation.env.get(b"LD_LIBRARY_PATH")?, name, &invocation.cwd).find(|found| look(found).is_some())
 }
 
 /// Where `name` may be, along a list of directories.

@@ -62,6 +62,8 @@ pub struct Invocation {
     pub program: Vec<u8>,
     /// Where it runs, absolute; empty where that has no path.
     pub cwd: Vec<u8>,
+    /// What `PWD` calls that, where it names it; else the same.
+    pub pwd: Vec<u8>,
     /// Its environment.
     pub env: Env,
     /// Permission bits it masks.
@@ -80,6 +82,10 @@ pub struct Invocation {
     pub parent: Option<v1::Parent>,
     /// Whether its limits leave room for nothing but the compiler.
     pub limited: bool,
+    /// Whether it names its own standard output or error, which is no pipe, as a file.
+    pub names_stream: bool,
+    /// Whether its standard output or error is closed.
+    pub lacks_stream: bool,
 }
 
 /// Why a request is not an invocation.
@@ -104,6 +110,7 @@ impl TryFrom<v1::Invocation> for Invocation {
         Ok(Self {
             argv: wire.argv,
             program: wire.program,
+            pwd: wire.cwd.clone(),
             cwd: wire.cwd,
             env: Env::new(wire.environment),
             umask: wire.umask & 0o777,
@@ -119,6 +126,8 @@ impl TryFrom<v1::Invocation> for Invocation {
             client: None,
             parent: wire.parent,
             limited: wire.limited,
+            names_stream: wire.names_stream,
+            lacks_stream: wire.lacks_stream,
         })
     }
 }

@@ -10,6 +10,7 @@ use zcache_proto::Digest;
 use crate::paths::is_plain;
 use crate::roles::{Role, RolePath, Roots};
 use crate::template::Template;
+use crate::twins::{Look, Twin, relate};
 
 /// Most results kept for one action; the least recently used goes first.
 pub const ENTRIES_MAX: usize = 16;
@@ -50,10 +51,14 @@ pub struct Terminal {
 /// One observed fact. The order of the variants is the order of checking: what costs nothing first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Expectation {
-    /// The result is right in this checkout only: its outputs contain the root's path.
+    /// The result is right only where this root is the same: see `binding`.
     Root(Role, #[serde(with = "serde_bytes")] Vec<u8>),
+    /// The output's directory lies there: an input does as well.
+    Nesting(RolePath),
     /// What was printed was printed for these descriptors being terminals, as wide as this.
     Terminal(Terminal),
+    /// What was printed was printed for arguments that say how it is to look.
+    Display(Digest),
     /// What was printed names the program as it was called.
     Called(#[serde(with = "serde_bytes")] Vec<u8>),
     /// A variable's value, or that it is unset.
@@ -66,10 +71,12 @@ pub enum Expectation {
     Which(#[serde(with = "serde_bytes")] Vec<u8>, Option<RolePath>),
     /// What a shared library's name leads to along LD_LIBRARY_PATH, which the dynamic linker searches first.
     Library(#[serde(with = "serde_bytes")] Vec<u8>, Option<RolePath>),
-    /// The program at the path may be executed.
-    Runs(RolePath),
+    /// The program at the path may be executed, and is this file where it is no script.
+    Runs(RolePath, Option<RolePath>),
     /// The path exists, of that kind where it was seen.
     Exists(RolePath, Option<Kind>),
+    /// Which of these paths are one file or directory, and which files are of one time.
+    Twins(Vec<Twin>),
     /// Nothing is at the path.
     Absent(RolePath),
     /// What the project's code may have learnt from a path's attributes.
@@ -88,8 +95,12 @@ pub trait Facts {
     fn roots(&self) -> &Roots;
     /// Digest of a file's bytes.
     fn content(&mut self, path: &[u8]) -> Option<Digest>;
+    /// A look at a path, links followed.
+    fn look(&mut self, path: &[u8]) -> Option<Look>;
     /// What is at a path, links followed.
-    fn kind(&mut self, path: &[u8]) -> Option<Kind>;
+    fn kind(&mut self, path: &[u8]) -> Option<Kind> {
+        self.look(path).map(|look| look.kind)
+    }
     /// Whether nothing is at a path, or a link that leads nowhere.
     fn is_absent(&mut self, path: &[u8]) -> bool {
         self.kind(path).is_none()
@@ -98,8 +109,12 @@ pub trait Facts {
     fn listing(&mut self, path: &[u8]) -> Option<Digest>;
     /// Whether `path` is a link to `target`, or resolves to it.
     fn leads(&mut self, path: &[u8], target: &[u8]) -> bool;
+    /// Whether links lead from `path` to `target`, which is none.
+    fn resolves(&mut self, path: &[u8], target: &[u8]) -> bool;
     /// Where messages go.
     fn terminal(&self) -> Terminal;
+    /// Digest of the arguments that say how messages look.
+    fn display(&self) -> Digest;
     /// By what name the program is called.
     fn called(&self) -> &[u8];
     /// A variable's value.
@@ -121,8 +136,10 @@ impl Expectation {
             facts.roots().path_of(path)
         }
         match self {
-            Self::Root(role, path) => facts.roots().get(*role) == Some(path),
+            Self::Root(role, identity) => facts.roots().identity(*role).as_ref() == Some(identity),
+            Self::Nesting(path) => facts.roots().nesting() == Some(path),
             Self::Terminal(terminal) => facts.terminal() == *terminal,
+            Self::Display(digest) => facts.display() == *digest,
             Self::Called(name) => facts.called() == name,
             Self::Env(name, value) => facts.env(name).map(Digest::of) == *value,
             Self::EnvByRole(name, value) => facts.env(name).map(|v| by_role(v, facts.roots())) == *value,
@@ -130,12 +147,17 @@ impl Expectation {
             Self::Which(name, path) => facts.which(name).map(|found| facts.roots().role_of(&found)) == *path,
             Self::Library(name, path) => facts.library(name).map(|found| facts.roots().role_of(&found)) == *path,
             Self::Attributes(path, then) => place(path, facts).and_then(|at| facts.attributes(&at)) == Some(*then),
-            Self::Runs(path) => {
-                let attributes = place(path, facts).and_then(|at| facts.attributes(&at));
-                attributes.is_some_and(|attributes| attributes.mode & 0o111 != 0)
-            }
+            Self::Runs(path, file) => place(path, facts).is_some_and(|at| {
+                let file = file.as_ref().map(|file| place(file, facts));
+                file.is_none_or(|file| file.is_some_and(|file| facts.resolves(&at, &file)))
+                    && facts.attributes(&at).is_some_and(|attributes| attributes.mode & 0o111 != 0)
+            }),
             Self::Exists(path, kind) => {
                 place(path, facts).and_then(|at| facts.kind(&at)).is_some_and(|now| kind.is_none_or(|kind| kind == now))
+            }
+            Self::Twins(all) => {
+                let looks = all.iter().map(|twin| place(&twin.path, facts).and_then(|at| facts.look(&at)));
+                looks.collect::<Option<Vec<_>>>().is_some_and(|looks| relate(all, &looks))
             }
             Self::Absent(path) => place(path, facts).is_some_and(|at| facts.is_absent(&at)),
             Self::Link(path, target) => {
@@ -149,14 +171,16 @@ impl Expectation {
     /// One word for counting.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Root(..) => "other_checkout",
-            Self::Terminal(..) => "other_terminal",
+            Self::Root(..) | Self::Nesting(..) => "other_checkout",
+            Self::Terminal(..) | Self::Display(..) => "other_terminal",
             Self::Called(..) => "called_otherwise",
             Self::Env(..) | Self::EnvByRole(..) | Self::Environment(..) => "environment_changed",
             Self::Which(..) => "program_resolved_elsewhere",
             Self::Library(..) => "library_resolved_elsewhere",
-            Self::Runs(..) | Self::Attributes(..) => "attributes_changed",
+            Self::Runs(..) => "program_changed",
+            Self::Attributes(..) => "attributes_changed",
             Self::Exists(..) => "file_missing",
+            Self::Twins(..) => "same_files_changed",
             Self::Absent(..) => "file_appeared",
             Self::Link(..) => "link_changed",
             Self::Listing(..) => "directory_changed",
@@ -168,21 +192,24 @@ impl Expectation {
 impl fmt::Display for Expectation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let by_role = |path: &RolePath| match path.role {
+            Some(role) => format!("{{{role:?}}}{}", show(&path.rest)).to_lowercase(),
+            None => show(&path.rest),
+        };
         let subject = match self {
             Self::Root(_, path) | Self::Called(path) => show(path),
             Self::Env(name, _) | Self::EnvByRole(name, _) | Self::Which(name, _) | Self::Library(name, _) => show(name),
-            Self::Terminal(_) => "terminal".to_owned(),
+            Self::Terminal(_) | Self::Display(_) => "terminal".to_owned(),
             Self::Environment(_) => "environment".to_owned(),
-            Self::Runs(path)
+            Self::Nesting(path)
+            | Self::Runs(path, _)
             | Self::Exists(path, _)
             | Self::Absent(path)
             | Self::Attributes(path, _)
             | Self::Link(path, _)
             | Self::Listing(path, _)
-            | Self::Content(path, _) => match path.role {
-                Some(role) => format!("{{{role:?}}}{}", show(&path.rest)).to_lowercase(),
-                None => show(&path.rest),
-            },
+            | Self::Content(path, _) => by_role(path),
+            Self::Twins(all) => all.iter().map(|twin| by_role(&twin.path)).collect::<Vec<_>>().join(" "),
         };
         write!(f, "{}: {subject}", self.word())
     }
@@ -244,7 +271,12 @@ impl ActionResult {
     /// permission bits, and in nothing that is not a directory. Else it is damaged, or it leads somewhere else.
     pub fn is_sound(&self) -> bool {
         let at_root = |path: &RolePath| path.role.is_some() && path.rest.is_empty();
-        let named = |file: &OutputFile| at_root(&file.path) || is_plain(&file.path.rest);
+        // Behind the output's own name only an extension may follow.
+        let is_extension = |rest: &[u8]| rest.first() == Some(&b'.') && !rest.contains(&b'/') && !rest.contains(&0);
+        let named = |RolePath { role, rest }: &RolePath| {
+            if *role == Some(Role::Output) { is_extension(rest) } else { is_plain(rest) }
+        };
+        let named = |file: &OutputFile| at_root(&file.path) || named(&file.path);
         let all = || self.outputs.iter();
         let files = all().filter(|file| file.content != OutputContent::Directory).map(|file| &file.path);
         let files: BTreeSet<_> = files.map(|path| (path.role, path.rest.as_slice())).collect();
@@ -253,6 +285,15 @@ impl ActionResult {
             ends.into_iter().any(|end| files.contains(&(path.role, &path.rest[..end])))
         };
         all().all(|file| file.mode & !0o7777 == 0 && named(file) && !is_in_one(&file.path))
+    }
+
+    /// Those of its blobs whose file an output may share.
+    pub fn lent(&self) -> Vec<Digest> {
+        let lent = self.outputs.iter().filter_map(|output| match output.content {
+            OutputContent::Blob { digest, link: true, .. } => Some(digest),
+            _ => None,
+        });
+        lent.collect()
     }
 
     /// The blobs it needs.

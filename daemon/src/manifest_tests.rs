@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::roles::Root;
 
 #[derive(Default)]
 struct Memory {
@@ -18,8 +19,8 @@ impl Facts for Memory {
     fn content(&mut self, path: &[u8]) -> Option<Digest> {
         self.files.get(path).map(|bytes| Digest::of(bytes))
     }
-    fn kind(&mut self, path: &[u8]) -> Option<Kind> {
-        self.files.contains_key(path).then_some(Kind::File)
+    fn look(&mut self, path: &[u8]) -> Option<Look> {
+        self.files.contains_key(path).then_some(Look { kind: Kind::File, file: (0, 0), mtime_s: 0 })
     }
     fn listing(&mut self, _: &[u8]) -> Option<Digest> {
         None
@@ -27,8 +28,14 @@ impl Facts for Memory {
     fn leads(&mut self, _: &[u8], _: &[u8]) -> bool {
         false
     }
+    fn resolves(&mut self, at: &[u8], target: &[u8]) -> bool {
+        at == target
+    }
     fn terminal(&self) -> Terminal {
         Terminal::default()
+    }
+    fn display(&self) -> Digest {
+        Digest::of(b"")
     }
     fn called(&self) -> &[u8] {
         b"cc"
@@ -108,8 +115,9 @@ fn the_number_of_results_is_bounded() {
 #[test]
 fn a_checkouts_own_path_binds_the_result_to_it() {
     let expectation = Expectation::Root(Role::Workspace, b"/a/ws".into());
-    let mut facts = Memory { roots: Roots::new([(Role::Workspace, b"/a/ws".to_vec())]), ..Memory::default() };
+    let mut facts =
+        Memory { roots: Roots::new([Root::plain(Role::Workspace, b"/a/ws".to_vec())]), ..Memory::default() };
     assert!(expectation.holds(&mut facts));
-    facts.roots = Roots::new([(Role::Workspace, b"/b/ws".to_vec())]);
+    facts.roots = Roots::new([Root::plain(Role::Workspace, b"/b/ws".to_vec())]);
     assert!(!expectation.holds(&mut facts));
 }

@@ -25,6 +25,8 @@ pub enum Refusal {
     Socket,
     /// It read a file in which the kernel says something new each time.
     KernelFile(Vec<u8>),
+    /// It wrote into a pipe, a device or a descriptor that it was given: nothing can put that back.
+    Stream(Vec<u8>),
     /// A look-up failed for another reason than absence.
     Unreadable(Vec<u8>),
     /// It wrote to a file that it also read.
@@ -63,6 +65,7 @@ impl Refusal {
             Self::Undeclarable(_) => "unwatched_program_tells_too_little",
             Self::Socket => "opened_socket",
             Self::KernelFile(_) => "read_kernel_file",
+            Self::Stream(_) => "wrote_to_stream",
             Self::Unreadable(_) => "input_unreadable",
             Self::RewritesInput(_) => "rewrote_input",
             Self::Modifies(_) => "modified_file",
@@ -87,6 +90,7 @@ impl fmt::Display for Refusal {
             | Self::TimeMacro(path)
             | Self::Undeclarable(path)
             | Self::KernelFile(path)
+            | Self::Stream(path)
             | Self::Unreadable(path)
             | Self::RewritesInput(path)
             | Self::Modifies(path)

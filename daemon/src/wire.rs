@@ -1,5 +1,6 @@
 //! Wire: a stored result as a reply for one checkout, and as what a compile around it would have seen. No decisions.
 
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -76,19 +77,24 @@ pub fn blobs(result: &ActionResult, roots: &Roots) -> Vec<(Vec<u8>, Digest, u64)
 pub fn as_seen(expectations: &[Expectation], result: &ActionResult, roots: &Roots, time_ns: u64) -> Distilled {
     let mut seen = Distilled::default();
     let at = |path| roots.path_of(path).unwrap_or_default();
+    let made: BTreeSet<_> = result.outputs.iter().map(|file| &file.path).collect();
     for expectation in expectations {
         match expectation {
-            Expectation::Root(..) => seen.asks_cwd = true,
+            Expectation::Root(..) | Expectation::Nesting(_) => seen.asks_cwd = true,
             // What it prints is not what it leaves for the compile around it.
-            Expectation::Terminal(_) | Expectation::Called(_) => {}
+            Expectation::Terminal(_) | Expectation::Display(_) | Expectation::Called(_) => {}
             Expectation::Env(name, _) => drop(seen.env.insert(name.clone())),
             Expectation::EnvByRole(name, _) => drop(seen.env_by_role.insert(name.clone())),
             Expectation::Environment(_) => seen.environment = true,
             Expectation::Which(name, path) => drop(seen.names.insert(name.clone(), path.as_ref().map(at))),
             Expectation::Library(name, path) => drop(seen.libraries.insert(name.clone(), path.as_ref().map(at))),
             Expectation::Attributes(path, _) => drop(seen.attributes.insert(at(path))),
-            Expectation::Runs(path) => drop(seen.programs.insert(at(path))),
+            Expectation::Runs(path, file) => drop(seen.started.insert(at(path), file.as_ref().map(at))),
             Expectation::Exists(path, kind) => drop(seen.exists.insert(at(path), *kind)),
+            // What is there afterwards was not before: whoever asked may have been told so.
+            Expectation::Absent(path) if made.contains(path) => drop(seen.absent_before.insert(at(path))),
+            // Its files are sources, and whose they are is asked again for the compile around it.
+            Expectation::Twins(all) => seen.sources.extend(all.iter().map(|twin| at(&twin.path))),
             Expectation::Absent(path) => drop(seen.absent.insert(at(path))),
             Expectation::Link(path, target) => drop(seen.links.insert(at(path), at(target))),
             Expectation::Listing(path, _) => drop(seen.listings.insert(at(path), time_ns)),
