@@ -60,4 +60,5 @@ pub mod store;
 pub mod template;
 pub mod trace;
 pub mod twins;
+pub mod unused;
 pub mod wire;
