@@ -34,10 +34,8 @@ fn world() -> World {
     let world = World::new();
     settle(&|| {
         world.write(&[
-            (
-                "p/x.c",
-                "#include \"x.h\"\n#ifndef FAKED\nconst char *date = __DATE__;\n#endif\nint f(void) { return N; }\n",
-            ),
+            ("p/x.c", "#include \"x.h\"\nconst char *date = __DATE__;\nint f(void) { return N; }\n"),
+            ("p/y.c", "int f(void) { return 1; }\n"),
             ("p/x.h", "#define N 0\n"),
             ("p/x.rs", "pub const BUILD: &str = env!(\"BUILD\");\n"),
         ]);
