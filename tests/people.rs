@@ -145,6 +145,9 @@ fn who_mixes_the_programs_up_is_served() {
     world.script("links/gc", "#!/bin/sh\nexit 9\n");
     let path = format!("{}:{}", world.path("links").display(), std::env::var("PATH").unwrap());
     assert_eq!(said(world.zcache("gc").env("PATH", &path)).0, Some(0));
+    // A compiler of any name that is called as one.
+    world.script("links/odd", "#!/bin/sh\nexec gcc \"$@\"\n");
+    run(world.zcache("odd -c x.c").env("PATH", &path).current_dir(world.path("p")));
     for (line, words) in [("cargo build", "zcache run -- cargo"), ("stats", "status"), ("/no/such/rustc", "/no/such")] {
         let (code, text) = said(&mut world.zcache(line));
         assert!(code == Some(2) && text.contains(words), "{line}: {text}");
