@@ -9,6 +9,7 @@ pub mod builds;
 pub mod cache;
 pub mod callers;
 pub mod cas;
+pub mod claim;
 pub mod clocks;
 pub mod commit;
 pub mod compiled;
