@@ -81,8 +81,7 @@ impl Merged {
         };
         // A trace of its own comes with a preload of its own.
         let set = found.has_trace && found.preload.is_some();
-        let preload =
-            share == Share::All && !own.preload.is_null() && !set && session::around_own(theirs).is_none();
+        let preload = share == Share::All && !own.preload.is_null() && !set && session::around_own(theirs).is_none();
         let text_len = if preload { sys::bytes(own.preload).len() + 1 + theirs.len() } else { 0 };
         let Some((array, text)) = self.room(found.count + 5, text_len) else { return given };
         for i in 0..found.count {

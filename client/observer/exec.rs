@@ -25,9 +25,9 @@ unsafe fn become_program(
 ) -> c_int {
     let mut redirect = Redirect::empty();
     if let Some(stand_in) = redirect.stand_in(program, arguments) {
-        call.event(trace::STAT).path(program.file);
+        call.event(trace::STAT).path(program.file());
         let mut space = space();
-        let client = redirect::client(&stand_in, &mut space);
+        let client = Program::named(here(stand_in.client), &mut space);
         attempt_with(call, &client, (stand_in.arguments, environment), |merged| become_client(&stand_in, merged));
         redirect.release();
     }
@@ -108,9 +108,10 @@ hook!(fn execvpe(file: *const c_char, arguments: Texts, environment: Texts) -> c
 });
 
 hook!(fn fexecve(fd: c_int, arguments: Texts, environment: Texts) -> c_int, real, caller => {
+    let call = Call::starting(caller, environment);
     let mut space = space();
     let program = Program::open(fd, &mut space);
-    become_program(&Call::starting(caller, environment), &program, arguments, environment, |merged| real(fd, arguments, merged))
+    become_program(&call, &program, arguments, environment, |merged| real(fd, arguments, merged))
 });
 
 hook!(

@@ -77,6 +77,11 @@ impl Program<'_> {
         Program { file: here(null()), name: text, flags: 0, interpreter: &[], identities: [[0; 2]; 2] }
     }
 
+    /// Where it is: a path, or a descriptor and none.
+    pub fn file(&self) -> At {
+        self.file
+    }
+
     /// Whether it is to be observed.
     pub fn is_entered(&self) -> bool {
         self.flags == 0

@@ -24,12 +24,12 @@ struct Preparation(*const c_void, *const c_void);
 impl Preparation {
     /// Whether the child may find another file than is found here: it may go to another directory first.
     unsafe fn moves(&self, program: &Program) -> bool {
-        !self.0.is_null() && sys::bytes(program.file.1).first() != Some(&b'/')
+        !self.0.is_null() && sys::bytes(program.file().1).first() != Some(&b'/')
     }
 
     /// What is not here is most likely a program like most where the child goes.
     unsafe fn share(&self, program: &Program) -> Share {
-        let is_there = sys::access(program.file.1, 0) == 0;
+        let is_there = sys::access(program.file().1, 0) == 0;
         if self.moves(program) && !is_there { Share::All } else { redirect::share(program) }
     }
 }
@@ -53,9 +53,9 @@ unsafe fn start_client(
     let spawn = core::mem::transmute::<*mut c_void, Function>(address);
     let mut redirect = Redirect::empty();
     let Some(stand_in) = redirect.stand_in(program, arguments) else { return c_int::MISSING };
-    call.event(trace::STAT).path(program.file);
+    call.event(trace::STAT).path(program.file());
     let mut space = space();
-    let client = redirect::client(&stand_in, &mut space);
+    let client = Program::named(here(stand_in.client), &mut space);
     let result = start_program(call, &client, redirect::share(&client), child, (stand_in.arguments, environment), |child, merged| {
         spawn(child, stand_in.client, actions, attributes, stand_in.arguments, merged)
     });

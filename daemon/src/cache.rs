@@ -33,6 +33,7 @@ use crate::process::{self, Process, Root};
 use crate::refusal::Refusal;
 use crate::stats::Stats;
 use crate::store::now_s;
+use crate::unused::Unused;
 use crate::{trace, wire};
 
 /// How long the disk's refusals are counted in silence after one was said.
@@ -51,6 +52,8 @@ pub struct Cache {
     pub stats: Arc<Mutex<Stats>>,
     /// Threads that store results.
     pub ingest: Ingest,
+    /// Actions whose results nobody asks for again.
+    unused: Unused,
     tickets: Mutex<HashMap<u64, Ticket>>,
 }
 
@@ -97,6 +100,7 @@ impl Cache {
             builds: Mutex::new(builds),
             stats: Arc::new(Mutex::new(stats)),
             ingest: Ingest::new(threads),
+            unused: Unused::default(),
             tickets: Mutex::default(),
         }
     }
@@ -147,6 +151,7 @@ impl Cache {
                 Err(failed) => {
                     let expectation = failed.map(ToString::to_string);
                     tracing::debug!(command = command.summary, expectation, "no known result holds");
+                    self.unused.missed(&command.action, failed);
                     return Err(lost.or(failed.map(Expectation::word)).unwrap_or("new"));
                 }
             };
@@ -167,6 +172,7 @@ impl Cache {
                 0 => store.index().use_manifest(&command.action, now_s()),
                 _ => store.amend(&command.action, now_s(), |known| known.touch(entry)),
             };
+            self.unused.used(&command.action);
             self.fold_hit(asked, command, &entry.expectations, &entry.result);
             let restored = Restored { mtime_ns, files: wire::blobs(&entry.result, &command.roots) };
             self.count_hit(asked, entry.result.duration_ms, restored);
@@ -272,7 +278,10 @@ impl Cache {
             began_ns,
             fresh,
         };
-        let taken = self.shelf.take(compiled);
+        // What is refused anyway says so.
+        let is_sound = compiled.seen.refusals.is_empty();
+        let admitted = if is_sound { self.unused.admits(&command.action) } else { Ok(()) };
+        let taken = admitted.and_then(|()| self.shelf.take(compiled));
         let refusal = taken.as_ref().err().cloned();
         if let Some(refusal) = &refusal {
             refuse(&self.stats, &command.summary, refusal);
