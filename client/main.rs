@@ -29,9 +29,9 @@ pub unsafe extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int 
 }
 
 /// What the standard library sees to otherwise: the standard streams are open, so that nothing else takes their
-/// numbers, and writing to a reader that is gone is an error and not the end.
+/// numbers (but the program that is started finds them closed, as it would without us), and writing to a reader that is gone is an error and not the end.
 fn prepare() {
-    while let Ok(stream) = open("/dev/null", OFlag::O_RDWR, Mode::empty()) {
+    while let Ok(stream) = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()) {
         if stream.as_raw_fd() > 2 {
             break;
         }

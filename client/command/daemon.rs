@@ -20,6 +20,7 @@ use zcache_proto::v1;
 use crate::failure::Failure;
 use crate::holder::Holder;
 use crate::links::is_program;
+use crate::settings::unheard;
 use crate::text;
 
 /// How long `zcache stop` waits for the daemon to finish what it has accepted.
@@ -90,11 +91,12 @@ pub fn started(endpoint: &Endpoint, by: By) -> Result<Session, Failure> {
 
 /// `zcache start`.
 pub fn start() -> Result<(), Failure> {
-    config()?;
+    let config = config()?;
     let endpoint = endpoint();
     let before = Holder::of(&endpoint.lock());
     let mut session = started(&endpoint, By::Person)?;
     let report = session.ask(ANSWER, async |client| client.status(v1::StatusRequest {}).await)?;
+    unheard(&report, &config).iter().for_each(|(_, remark)| text::note(remark));
     let daemon = report.daemon.unwrap_or_default();
     let verb = if before == Holder::Nobody { "started" } else { "already running" };
     text::print(&format!("{verb}: pid {}, {}\n", daemon.pid, daemon.socket))

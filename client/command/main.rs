@@ -91,7 +91,7 @@ enum Verb {
     /// Have systemd start the daemon when the first compile needs it
     #[command(subcommand)]
     Service(Service),
-    /// Print the configuration in effect and where each value comes from
+    /// Print what is set, where each value comes from, and what the daemon that runs has instead
     #[command(after_long_help = settings::HELP, after_help = "`zcache help config` describes every setting.")]
     Config,
 }

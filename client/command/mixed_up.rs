@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use zcache_client::command::NAME;
+use zcache_daemon::builds::DRIVERS;
 use zcache_daemon::compilers::is_compiler;
 
 use crate::daemon::{in_path, program};
@@ -19,7 +20,7 @@ use crate::links::is_program;
 enum Meant {
     /// A compiler's command.
     Compile,
-    /// The command of a program that calls compilers, perhaps.
+    /// The command of a program that calls compilers.
     Build,
     /// Neither.
     Nothing,
@@ -36,7 +37,7 @@ pub fn serve(words: &[OsString], is_verb: impl Fn(&OsStr) -> bool) -> Result<(),
         true => fs::metadata(name).is_ok_and(|meta| is_program(&meta)),
         false => in_path(name).is_some(),
     };
-    match meant(first, is_there) {
+    match meant(first, rest, is_there) {
         Meant::Nothing => Ok(()),
         Meant::Build => Err(Failure::Config(format!(
             "{0} is no subcommand of zcache's; `zcache run -- {0} …` runs it with the cache in front of its compilers",
@@ -46,14 +47,17 @@ pub fn serve(words: &[OsString], is_verb: impl Fn(&OsStr) -> bool) -> Result<(),
     }
 }
 
-fn meant(first: &OsStr, is_there: impl Fn(&OsStr) -> bool) -> Meant {
+fn meant(first: &OsStr, rest: &[OsString], is_there: impl Fn(&OsStr) -> bool) -> Meant {
     let name = Path::new(first).file_name().unwrap_or(first);
-    match first.as_encoded_bytes().contains(&b'/') {
+    let has_options = rest.iter().any(|argument| argument.as_encoded_bytes().starts_with(b"-"));
+    match name.to_str() {
         _ if first.as_encoded_bytes().starts_with(b"-") || !is_there(first) => Meant::Nothing,
+        Some(name) if DRIVERS.contains(&name) => Meant::Build,
         // cargo names its compiler by a path, which may have any name.
-        true => Meant::Compile,
-        false if is_compiler(name.as_encoded_bytes()) => Meant::Compile,
-        false => Meant::Build,
+        _ if first.as_encoded_bytes().contains(&b'/') || is_compiler(name.as_encoded_bytes()) => Meant::Compile,
+        // So may others: nobody compiles without an option. A mistyped subcommand may be a program's name as well.
+        _ if has_options => Meant::Compile,
+        _ => Meant::Nothing,
     }
 }
 
@@ -76,19 +80,24 @@ mod tests {
 
     #[test]
     fn what_is_called_decides() {
-        for (first, there, expected) in [
+        for (line, there, expected) in [
             ("/usr/bin/rustc", true, Meant::Compile),
-            ("./my-compiler", true, Meant::Compile),
+            ("./my-compiler x.c", true, Meant::Compile),
             ("./my-compiler", false, Meant::Nothing),
             ("gcc", true, Meant::Compile),
             ("x86_64-linux-gnu-g++-12", true, Meant::Compile),
             ("clippy-driver", true, Meant::Compile),
             ("gcc", false, Meant::Nothing),
-            ("cargo", true, Meant::Build),
+            ("emcc -c x.c", true, Meant::Compile),
+            ("stat", true, Meant::Nothing),
+            ("test all", true, Meant::Nothing),
+            ("cargo build --release", true, Meant::Build),
+            ("/usr/bin/make -j2", true, Meant::Build),
             ("statu", false, Meant::Nothing),
-            ("--json", true, Meant::Nothing),
+            ("--json -c", true, Meant::Nothing),
         ] {
-            assert_eq!(meant(OsStr::new(first), |_| there), expected, "{first}");
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(meant(&words[0], &words[1..], |_| there), expected, "{line}");
         }
     }
 }

@@ -28,10 +28,10 @@ unsafe fn become_program(
         call.event(trace::STAT).path(program.file());
         let mut space = space();
         let client = Program::named(here(stand_in.client), &mut space);
-        attempt_with(call, &client, environment, |merged| become_client(&stand_in, merged));
+        attempt_with(call, &client, (stand_in.arguments, environment), |merged| become_client(&stand_in, merged));
         redirect.release();
     }
-    attempt_with(call, program, environment, attempt)
+    attempt_with(call, program, (arguments, environment), attempt)
 }
 
 /// Returns only where it failed.
@@ -40,9 +40,14 @@ pub unsafe fn become_client(stand_in: &StandIn, environment: Texts) -> c_int {
 }
 
 /// Runs `attempt` with the merged environment; returns only where it failed.
-unsafe fn attempt_with(call: &Call, program: &Program, environment: Texts, attempt: impl Fn(Texts) -> c_int) -> c_int {
+unsafe fn attempt_with(
+    call: &Call,
+    program: &Program,
+    (arguments, environment): (Texts, Texts),
+    attempt: impl Fn(Texts) -> c_int,
+) -> c_int {
     modules::scan();
-    program.announce(call.event(trace::EXEC));
+    program.announce(call.event(trace::EXEC), arguments);
     let mut merged = Merged::empty();
     let mut result = attempt(merged.build(environment, redirect::share(program)));
     if sys::errno() == sys::E2BIG {

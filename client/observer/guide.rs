@@ -20,6 +20,7 @@ mod exec;
 mod hook;
 mod image;
 mod modules;
+mod own;
 mod program;
 mod real;
 mod record;

@@ -24,6 +24,7 @@ mod image;
 mod links;
 mod lists;
 mod modules;
+mod own;
 mod process;
 mod program;
 mod real;

@@ -1,7 +1,7 @@
 //! Writing records: one call's time, caller and result, its paths made absolute, appended to the shared trace.
 //! Does not know which functions there are, nor where the trace comes from.
 
-use crate::{environment, session, sys, trace};
+use crate::{environment, own, session, sys, trace};
 use core::ffi::{c_char, c_int};
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
@@ -125,9 +125,19 @@ impl Event<'_> {
         let path = sys::bytes(a.1);
         match path.first() {
             None => {}
+            Some(b'/') if own::may_be(path) => self.through_own(path, b),
             Some(b'/') => self.write(&[path], b),
             Some(_) => self.relative(a.0, path, b),
         }
+    }
+
+    #[inline(never)]
+    unsafe fn through_own(&self, path: &[u8], b: &[&[u8]]) {
+        let mut room = sys::room();
+        // Who reads a link, or looks at it, does not follow it.
+        let looks = self.kind == trace::READLINK || self.flags & trace::NOFOLLOW != 0;
+        let (directory, rest) = own::resolved(path, looks, &mut room);
+        self.write(&[directory, slash(directory, rest), rest], b);
     }
 
     #[inline(never)]
@@ -159,9 +169,8 @@ impl Event<'_> {
             return;
         }
         let (mut a_room, mut b_room) = (sys::room(), sys::room());
-        let (a_path, b_path) = (sys::bytes(a.1), sys::bytes(b.1));
-        let a = prefix(a, &mut a_room);
-        let b = prefix(b, &mut b_room);
+        let (a, a_path) = parts(a, &mut a_room);
+        let (b, b_path) = parts(b, &mut b_room);
         self.write(&[a, slash(a, a_path), a_path], &[b, slash(b, b_path), b_path]);
     }
 
@@ -236,9 +245,10 @@ pub unsafe fn link_to(fd: c_int, room: &mut sys::Room<32>) -> *const c_char {
     start.cast()
 }
 
-/// What comes before a path to make it absolute, without the slash.
-unsafe fn prefix(path: At, room: &mut Room) -> &[u8] {
-    if sys::bytes(path.1).first() == Some(&b'/') { &[] } else { directory(path.0, room) }
+/// A path as what makes it absolute, without the slash, and the rest.
+unsafe fn parts<'a>(path: At, room: &'a mut Room) -> (&'a [u8], &'a [u8]) {
+    let text = sys::bytes(path.1);
+    if text.first() == Some(&b'/') { own::resolved(text, true, room) } else { (directory(path.0, room), text) }
 }
 
 fn slash(prefix: &[u8], path: &[u8]) -> &'static [u8] {

@@ -190,9 +190,29 @@ const STX_INO: usize = 0x100;
 const INODE_AT: usize = 32;
 const DEVICE_AT: usize = 136;
 
-/// The number of an open file's inode; 0 where there is none.
-pub unsafe fn inode(fd: c_int) -> u64 {
-    statx(fd, c"".as_ptr(), AT_EMPTY_PATH, STX_INO).map_or(0, |told| number_at(&told, INODE_AT))
+/// What was opened.
+pub enum Opened {
+    /// A file or directory, with the number of its inode; 0 where that is not known.
+    File(u64),
+    /// A pipe or socket, with the number of its inode.
+    Stream(u64),
+    /// A device, with its number.
+    Device(u32, u32),
+}
+
+pub unsafe fn opened(fd: c_int) -> Opened {
+    const STX_TYPE: usize = 1;
+    const DEVICE_AT: usize = 128;
+    let Some(told) = statx(fd, c"".as_ptr(), AT_EMPTY_PATH, STX_TYPE | STX_INO) else { return Opened::File(0) };
+    let inode = number_at(&told, INODE_AT);
+    match mode_of(&told) & 0o170000 {
+        0o010000 | 0o140000 => Opened::Stream(inode),
+        0o020000 | 0o060000 => {
+            let device = number_at(&told, DEVICE_AT);
+            Opened::Device(device as u32, (device >> 32) as u32)
+        }
+        _ => Opened::File(inode),
+    }
 }
 
 /// Which file is open, or the one at `path` in `dir` where that is not empty; zeros where there is none.
@@ -213,9 +233,12 @@ pub unsafe fn root() -> [u64; 2] {
     told.map_or([0; 2], |told| [number_at(&told, INODE_AT), number_at(&told, MOUNT_AT)])
 }
 
+unsafe fn mode_of(told: &Room<256>) -> u16 {
+    told.as_ptr().add(STATX_MODE_AT).cast::<u16>().read_unaligned()
+}
+
 pub unsafe fn is_directory(path: *const c_char) -> bool {
-    let mode = |told: Room<256>| told.as_ptr().add(STATX_MODE_AT).cast::<u16>().read_unaligned();
-    statx(AT_FDCWD, path, 0, 1).is_some_and(|told| mode(told) & 0o170000 == 0o040000)
+    statx(AT_FDCWD, path, 0, 1).is_some_and(|told| mode_of(&told) & 0o170000 == 0o040000)
 }
 
 /// Readable and writable memory: of a file, shared, or fresh where `fd` is negative. Null on failure.

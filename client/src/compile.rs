@@ -4,15 +4,16 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Instant;
 
+use nix::libc::{S_IFIFO, S_IFMT};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use nix::sys::stat::fstat;
 use zcache_proto::endpoint::Endpoint;
 use zcache_proto::v1::{Miss, Outcome};
 
@@ -47,7 +48,7 @@ pub fn compile(command: &Command, stdin: Option<File>, endpoint: &Endpoint, miss
     let mut process = command.process();
     process.envs(miss.environment.iter().filter_map(|variable| variable_of(variable)));
     let entry = observe::entry(&command.program);
-    let trace = match observed(&command.program, entry, endpoint) {
+    let trace = match observed(command, entry, endpoint) {
         Ok((trace, variables)) => {
             process.envs(variables);
             Some(trace)
@@ -64,6 +65,8 @@ pub fn compile(command: &Command, stdin: Option<File>, endpoint: &Endpoint, miss
         process.stdin(stdin);
     }
     let Streams { stdout, stderr, from_stdout, from_stderr } = streams()?;
+    let pipe = |stream: &OwnedFd| fstat(stream).ok().filter(|stat| stat.st_mode & S_IFMT == S_IFIFO);
+    outcome.streams = [&stdout, &stderr].into_iter().filter_map(pipe).map(|stat| stat.st_ino).collect();
     process.stdout(stdout).stderr(stderr);
     // The observer sees to it by itself; without a closure the compiler starts in less time.
     if trace.is_none() || entry != Entry::Certain {
@@ -110,13 +113,13 @@ fn variable_of(variable: &[u8]) -> Option<(&OsStr, &OsStr)> {
 
 type Variables = [(&'static str, std::ffi::OsString); 2];
 
-fn observed(program: &Path, entry: Entry, endpoint: &Endpoint) -> io::Result<(Trace, Variables)> {
+fn observed(command: &Command, entry: Entry, endpoint: &Endpoint) -> io::Result<(Trace, Variables)> {
     if entry == Entry::Foreign {
         return Err(io::Error::other("the compiler is a program of another machine"));
     }
     let observer = observe::OBSERVER.install(endpoint)?;
     let trace = Trace::new()?;
-    trace.announce(program)?;
+    trace.announce(command)?;
     let variables = trace.variables(&observer);
     Ok((trace, variables))
 }

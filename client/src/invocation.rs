@@ -13,6 +13,7 @@ use zcache_proto::v1::{self, Parent};
 use crate::command::Command;
 use crate::guide;
 use crate::limits;
+use crate::own_streams;
 use crate::parent;
 use crate::terminal;
 
@@ -36,7 +37,7 @@ pub struct Unasked {
 }
 
 /// Describes `command`, run by this process.
-pub fn describe(command: &Command, parent: Option<Parent>) -> Result<Asking, Unasked> {
+pub fn describe(command: &Command, parent: Option<Parent>, lacks_stream: bool) -> Result<Asking, Unasked> {
     let limited = limits::are_tight();
     let stdin = if !limited && reads_stdin(&command.argv[1..]) {
         Some(source().map_err(|stdin| Unasked { stdin })?)
@@ -60,6 +61,8 @@ pub fn describe(command: &Command, parent: Option<Parent>) -> Result<Asking, Una
         pid: std::process::id(),
         parent,
         limited,
+        lacks_stream,
+        names_stream: own_streams::are_named(&command.argv[1..]),
     };
     Ok(Asking { message, stdin })
 }

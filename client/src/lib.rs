@@ -12,6 +12,7 @@ pub mod limits;
 pub mod materialize;
 pub mod observe;
 pub mod output;
+pub mod own_streams;
 pub mod parent;
 pub mod pulse;
 pub mod sccache;

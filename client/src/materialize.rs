@@ -2,7 +2,7 @@
 //! has linked or mapped is written into; a blob is shared with at most one tree, since touching it moves its time.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, FileTimes, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -186,7 +186,8 @@ fn finish(file: &File, mode: u32, time: SystemTime) -> io::Result<()> {
     if file.metadata()?.mode() & 0o7777 != mode {
         file.set_permissions(Permissions::from_mode(mode))?;
     }
-    file.set_modified(time)
+    // To the kernel's watchers one time alone is a write, and the daemon would read the blob again.
+    file.set_times(FileTimes::new().set_accessed(time).set_modified(time))
 }
 
 mod ioctl {

@@ -4,10 +4,12 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::exit;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use zcache_proto::endpoint::Endpoint;
 use zcache_proto::v1::lookup_event::Event;
 use zcache_proto::v1::{Hit, Outcome, Parent};
@@ -72,8 +74,16 @@ fn refuse(error: &CommandError) -> ! {
     exit(if matches!(error, CommandError::NotFound(_)) { 127 } else { 2 })
 }
 
-fn is_disabled() -> bool {
+/// Whether the caller wants compilers to run as if zcache were not there.
+pub fn is_disabled() -> bool {
     std::env::var_os("ZCACHE_DISABLE").is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+/// Whether this process was started without standard output or error: what stands there now ends with it.
+fn lacks_stream() -> bool {
+    let ends = |flags| FdFlag::from_bits_truncate(flags).contains(FdFlag::FD_CLOEXEC);
+    let is_ours = |stream: BorrowedFd<'_>| fcntl(stream, FcntlArg::F_GETFD).is_ok_and(ends);
+    is_ours(io::stdout().as_fd()) || is_ours(io::stderr().as_fd())
 }
 
 /// Asks the daemon. What was read of standard input comes back whatever the answer.
@@ -86,7 +96,7 @@ fn ask(command: &Command, endpoint: &Endpoint, above: Option<Parent>) -> (Option
         count_unasked(endpoint);
         return (None, None);
     };
-    let asking = match describe(command, above) {
+    let asking = match describe(command, above, lacks_stream()) {
         Ok(asking) => asking,
         Err(Unasked { stdin }) => return (stdin, None),
     };

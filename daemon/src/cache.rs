@@ -16,8 +16,8 @@ use crate::compiled::{Compiled, Fresh};
 use crate::compilers::argfile::BYTES_MAX;
 use crate::compilers::{self, Bypass, Command};
 use crate::declared::{Declarations, declare};
-use crate::directories::alias;
-use crate::distill::distill;
+use crate::directories::{View, alias};
+use crate::distill::{Scene, distill};
 use crate::distilled::Distilled;
 use crate::facts::Disk;
 use crate::flights::{Flights, Lead, Turn};
@@ -27,10 +27,13 @@ use crate::invocation::Invocation;
 use crate::manifest::{ActionResult, Expectation};
 use crate::nested::Nested;
 use crate::observation::{TraceError, records};
+use crate::occupied;
+use crate::places::Places;
 use crate::process::{self, Process, Root};
 use crate::refusal::Refusal;
 use crate::stats::Stats;
 use crate::store::now_s;
+use crate::unused::Unused;
 use crate::{trace, wire};
 
 /// How long the disk's refusals are counted in silence after one was said.
@@ -49,6 +52,8 @@ pub struct Cache {
     pub stats: Arc<Mutex<Stats>>,
     /// Threads that store results.
     pub ingest: Ingest,
+    /// Actions whose results nobody asks for again.
+    unused: Unused,
     tickets: Mutex<HashMap<u64, Ticket>>,
 }
 
@@ -95,6 +100,7 @@ impl Cache {
             builds: Mutex::new(builds),
             stats: Arc::new(Mutex::new(stats)),
             ingest: Ingest::new(threads),
+            unused: Unused::default(),
             tickets: Mutex::default(),
         }
     }
@@ -145,25 +151,32 @@ impl Cache {
                 Err(failed) => {
                     let expectation = failed.map(ToString::to_string);
                     tracing::debug!(command = command.summary, expectation, "no known result holds");
+                    self.unused.missed(&command.action, failed);
                     return Err(lost.or(failed.map(Expectation::word)).unwrap_or("new"));
                 }
             };
             let blobs: Vec<_> = manifest.entries[index].result.blobs().collect();
-            if !store.promise(&blobs, mtime_ns) {
+            if !store.promise(&blobs, &manifest.entries[index].result.lent(), mtime_ns) {
                 let gone = manifest.entries.remove(index);
                 let _ = store.amend(&command.action, now_s(), |known| known.remove(&gone));
                 lost = Some("blob_lost");
                 continue;
             }
             let entry = &manifest.entries[index];
+            let hit = wire::hit(&entry.result, &command.roots, &store.cas, mtime_ns, asked.place.id).ok_or("new")?;
+            if let Some(place) = occupied::first(&hit.outputs) {
+                tracing::debug!(command = command.summary, at = %place.display(), "an output's place is taken");
+                return Err("output_occupied");
+            }
             let _ = match index {
                 0 => store.index().use_manifest(&command.action, now_s()),
                 _ => store.amend(&command.action, now_s(), |known| known.touch(entry)),
             };
+            self.unused.used(&command.action);
             self.fold_hit(asked, command, &entry.expectations, &entry.result);
-            let hit = wire::hit(&entry.result, &command.roots, &store.cas, mtime_ns, asked.place.id);
             let restored = Restored { mtime_ns, files: wire::blobs(&entry.result, &command.roots) };
-            return hit.ok_or("new").inspect(|_| self.count_hit(asked, entry.result.duration_ms, restored));
+            self.count_hit(asked, entry.result.duration_ms, restored);
+            return Ok(hit);
         }
     }
 
@@ -265,7 +278,10 @@ impl Cache {
             began_ns,
             fresh,
         };
-        let taken = self.shelf.take(compiled);
+        // What is refused anyway says so.
+        let is_sound = compiled.seen.refusals.is_empty();
+        let admitted = if is_sound { self.unused.admits(&command.action) } else { Ok(()) };
+        let taken = admitted.and_then(|()| self.shelf.take(compiled));
         let refusal = taken.as_ref().err().cloned();
         if let Some(refusal) = &refusal {
             refuse(&self.stats, &command.summary, refusal);
@@ -297,7 +313,10 @@ impl Cache {
         let mut seen = match trace.as_ref().ok_or(TraceError::Unreadable).and_then(|trace| records(trace)) {
             Ok(records) => {
                 let alias = command.family.out_dir().and_then(alias);
-                distill(&records, &*command.family, &asked.invocation, alias.as_ref())
+                let mut places = Places::new(View::new(&self.shelf.directories));
+                let place = &mut |at: &[u8]| places.of(at);
+                let scene = Scene { alias: alias.as_ref(), place, streams: &outcome.streams };
+                distill(&records, &*command.family, &asked.invocation, scene)
             }
             Err(error) => Distilled { refusals: [Refusal::Trace(error)].into(), ..Distilled::default() },
         };

@@ -46,6 +46,8 @@ pub struct Held {
     pub taken: Stamp,
     /// Whether `at` may become a blob as it is: a copy, or a link to what nobody writes into.
     is_own: bool,
+    /// Whether an output may share the blob that comes of it.
+    pub lent: bool,
     copied: Option<Temporary>,
 }
 
@@ -106,7 +108,7 @@ impl Cas {
     pub fn hold(&self, output: &Path, link: bool) -> io::Result<Held> {
         let at = Temporary(self.temporary());
         let before = Stamp::of(&fs::symlink_metadata(output)?);
-        let own = |at, taken| Held { at, taken, is_own: true, copied: None };
+        let own = |at, taken| Held { at, taken, is_own: true, lent: link, copied: None };
         if !link && (self.clone(output, &at.0).is_ok() || before.size <= SMALL && self.copy(output, &at.0).is_ok()) {
             let same = Stamp::of(&fs::symlink_metadata(output)?) == before;
             return if same { Ok(own(at, before)) } else { Err(io::Error::other("changed meanwhile")) };
@@ -116,7 +118,7 @@ impl Cas {
             failpoint::reached(Point::AfterHold);
             let taken = Stamp::of(&fs::symlink_metadata(&at.0)?);
             let same = taken.ino == before.ino;
-            let held = Held { at, taken, is_own: link, copied: None };
+            let held = Held { at, taken, is_own: link, lent: link, copied: None };
             return if same { Ok(held) } else { Err(io::Error::other("replaced meanwhile")) };
         }
         self.copy(output, &at.0)?;

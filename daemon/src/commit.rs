@@ -19,9 +19,11 @@ use crate::expect::{Knowledge, expectations};
 use crate::fold;
 use crate::inputs::{Inputs, Stamp, path};
 use crate::manifest::{ActionResult, Entry, Expectation, Kind, OutputContent, OutputFile};
+use crate::occupied::gives_access;
 use crate::paths::{is_plain, without_parents};
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
+use crate::scripts::Scripts;
 use crate::sources::Sources;
 use crate::store::{Store, now_s};
 use crate::template::{Template, names_root};
@@ -44,6 +46,8 @@ pub struct Shelf {
     pub plugins: Plugins,
     /// What sources name.
     pub sources: Sources,
+    /// What scripts ask their interpreters for.
+    pub scripts: Scripts,
     /// Held for writing while our own linking moves a file's change time and that is not noted yet.
     pub linking: RwLock<()>,
 }
@@ -137,8 +141,7 @@ impl Shelf {
         let seen = &compiled.seen;
         for at in &seen.modified {
             // A file removed and made anew, or made by this compile, is no change of an older one.
-            let made_now = fs::symlink_metadata(path(at))
-                .is_ok_and(|m| m.created().is_ok_and(|t| since_1970_ns(t) >= compiled.began_ns));
+            let made_now = fs::symlink_metadata(path(at)).is_ok_and(|meta| is_made_now(&meta, compiled));
             if !made_now && !was_temporary(at, compiled) && (seen.outputs.contains(at) || !path(at).exists()) {
                 return Err(Refusal::Modifies(at.clone()));
             }
@@ -147,6 +150,12 @@ impl Shelf {
         for at in seen.directories.iter().chain(&seen.outputs) {
             if let Ok(meta) = fs::symlink_metadata(path(at)) {
                 let mode = meta.permissions().mode() & 0o7777;
+                if !is_made_now(&meta, compiled) && !is_as_if_new(&meta, mode, compiled) {
+                    return Err(Refusal::Modifies(at.clone()));
+                }
+                if gives_access(path(parent(at))) {
+                    return Err(Refusal::StrangeOutput(at.clone()));
+                }
                 taken.push((at.clone(), mode, self.output(at, &meta, compiled)?));
             }
         }
@@ -180,7 +189,8 @@ impl Shelf {
     /// Reads and hashes all, and writes the entry.
     pub fn put(&self, taken: Taken) -> Result<(), Refusal> {
         let Taken { compiled, inputs, outputs } = taken;
-        let knows = Knowledge { inputs: &self.inputs, plugins: &self.plugins, sources: &self.sources };
+        let Self { inputs: known, plugins, sources, scripts, .. } = self;
+        let knows = Knowledge { inputs: known, plugins, sources, scripts };
         let (mut expectations, words) = expectations(&compiled, &inputs, &knows)?;
         let Compiled { invocation, command, seen, .. } = &compiled;
         let exposed = command.family.exposed();
@@ -325,6 +335,18 @@ fn declared(compiled: &Compiled, outputs: &[(Vec<u8>, u32, TakenOutput)]) -> Res
         }
     }
     Ok(variables)
+}
+
+/// Whether what is there was made by this compile, rather than written into.
+fn is_made_now(meta: &fs::Metadata, compiled: &Compiled) -> bool {
+    meta.created().is_ok_and(|time| since_1970_ns(time) >= compiled.began_ns)
+}
+
+/// Whether an older thing that a compile wrote into is what it would have made where nothing was: no link that leads to
+/// what was written, and with the permissions that a new file gets.
+fn is_as_if_new(meta: &fs::Metadata, mode: u32, compiled: &Compiled) -> bool {
+    let new = 0o666 & !compiled.invocation.umask;
+    meta.is_dir() || meta.is_file() && (mode == new || mode == 0o777 & !compiled.invocation.umask)
 }
 
 fn since_1970_ns(time: std::time::SystemTime) -> i64 {

@@ -14,6 +14,7 @@ use nix::sys::statfs::{self, FsType};
 use crate::compilers::toolchain::{file_name, parent};
 use crate::inputs::{Stamp, has_settled, lock, path};
 use crate::paths::{Alias, tidy};
+use crate::places::System;
 
 /// Most names that are remembered; beyond it all are forgotten and learnt again.
 const NAMES_MAX: usize = 100_000;
@@ -94,6 +95,18 @@ pub struct View<'a> {
     /// Where there is none: whether that is certain.
     states: HashMap<Vec<u8>, Result<State, bool>>,
     resolved: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    systems: HashMap<u64, Option<System>>,
+}
+
+/// Where a path leads.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To this, without links.
+    To(Vec<u8>),
+    /// Into a file system of the kernel's, whose links mean something else to each process: the rest of the path there.
+    Into(System, Vec<u8>),
+    /// To nothing that could be seen.
+    Nowhere,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -105,7 +118,7 @@ struct State {
 impl<'a> View<'a> {
     /// Nothing looked at yet.
     pub fn new(directories: &'a Directories) -> Self {
-        Self { directories, states: HashMap::new(), resolved: HashMap::new() }
+        Self { directories, states: HashMap::new(), resolved: HashMap::new(), systems: HashMap::new() }
     }
 
     /// Whether nothing has this name, not even a link.
@@ -145,8 +158,15 @@ impl<'a> View<'a> {
         found
     }
 
+    fn walk(&mut self, directory: Vec<u8>, path: &[u8]) -> Option<Vec<u8>> {
+        match self.travel(directory, path) {
+            Way::To(at) => Some(at),
+            Way::Into(..) | Way::Nowhere => None,
+        }
+    }
+
     /// Where `path` leads from a directory without links. As many names as it may have, it takes no stack.
-    fn walk(&mut self, mut directory: Vec<u8>, path: &[u8]) -> Option<Vec<u8>> {
+    pub fn travel(&mut self, mut directory: Vec<u8>, path: &[u8]) -> Way {
         let names = |path: &[u8]| path.rsplit(|&b| b == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
         let mut links = LINKS_MAX;
         let mut pending = names(path);
@@ -154,19 +174,35 @@ impl<'a> View<'a> {
             match name.as_slice() {
                 b"" | b"." => {}
                 b".." => directory = parent(&directory).to_vec(),
-                name => match self.entry(&directory, name)? {
-                    Entry::Plain(at) => directory = at,
-                    Entry::Link(target) => {
-                        links = links.checked_sub(1)?;
-                        pending.extend(names(&target));
-                        if target.starts_with(b"/") {
-                            directory = b"/".to_vec();
-                        }
+                name => {
+                    if let Some(system) = self.kernels(&directory) {
+                        let rest =
+                            pending.iter().rev().fold(name.to_vec(), |rest, name| [&rest, name.as_slice()].join(&b'/'));
+                        return Way::Into(system, rest);
                     }
-                },
+                    match self.entry(&directory, name) {
+                        Some(Entry::Plain(at)) => directory = at,
+                        Some(Entry::Link(target)) if links > 0 => {
+                            links -= 1;
+                            pending.extend(names(&target));
+                            if target.starts_with(b"/") {
+                                directory = b"/".to_vec();
+                            }
+                        }
+                        _ => return Way::Nowhere,
+                    }
+                }
             }
         }
-        Some(directory)
+        Way::To(directory)
+    }
+
+    /// The file system that a directory without links lies in, where the kernel makes up what is there. Asked anew by
+    /// each view: a number that names one file system now may have named another before.
+    pub fn kernels(&mut self, directory: &[u8]) -> Option<System> {
+        let device = self.state(directory).ok()?.stamp.dev;
+        let ask = || System::of(statfs::statfs(path(directory)).ok()?.filesystem_type());
+        *self.systems.entry(device).or_insert_with(ask)
     }
 
     /// What a name in a directory without links is.

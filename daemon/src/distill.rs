@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use zcache_proto::trace;
 
-use crate::clocks::tells_time;
+use crate::clocks::{Beginnings, tells_time};
 use crate::compilers::toolchain::owns;
 use crate::compilers::zig::is_launcher;
 use crate::compilers::{EnvRule, Family};
@@ -14,7 +14,8 @@ use crate::images::{Image, Images};
 use crate::invocation::{Env, Invocation};
 use crate::manifest::Kind;
 use crate::observation::Record;
-use crate::paths::{Alias, is_harmless, is_kernels, is_stream, tidy};
+use crate::paths::{Alias, tidy};
+use crate::places::Place;
 use crate::refusal::Refusal;
 
 /// Most renaming that is followed, bytes of paths. No compile renames so much.
@@ -22,35 +23,48 @@ const MOVABLE: usize = 64 << 20;
 /// The variable that stands for the date where sources ask for it.
 pub const DATE: &[u8] = b"SOURCE_DATE_EPOCH";
 const ENOENT: u32 = 2;
+const ENXIO: u32 = 6;
 const ENOTDIR: u32 = 20;
 const ENAMETOOLONG: u32 = 36;
 const S_IFMT: u64 = 0o170_000;
 
-/// Reads `records`, which a compile of `family` for `call` left. `alias` is where it puts its outputs.
-pub fn distill(records: &[Record<'_>], family: &dyn Family, call: &Invocation, alias: Option<&Alias>) -> Distilled {
+/// What is known of the world in which a compile ran.
+pub struct Scene<'a> {
+    /// Where it puts its outputs.
+    pub alias: Option<&'a Alias>,
+    /// What a path leads to.
+    pub place: &'a mut dyn FnMut(&[u8]) -> Place,
+    /// Inodes of the pipes by which its output and messages are kept.
+    pub streams: &'a [u64],
+}
+
+/// Reads `records`, which a compile of `family` for `call` left.
+pub fn distill(records: &[Record<'_>], family: &dyn Family, call: &Invocation, scene: Scene<'_>) -> Distilled {
     let images = Images::of(records, call.pid, &call.program);
     let Invocation { env, argv, .. } = call;
     let (made, out) = (BTreeSet::new(), Distilled::default());
-    let mut distiller = Distiller { family, env, argv, alias, images: &images, made, movable: MOVABLE, out };
+    let mut distiller = Distiller { family, env, argv, scene, images: &images, made, movable: MOVABLE, out };
     distiller.programs();
+    let beginnings = Beginnings::of(records, &images);
     for (index, record) in records.iter().enumerate() {
         if let Some(asked) = images.starts.asked_by(index).filter(|_| !images.is_exempt(index)) {
             distiller.started(&records[asked], record);
         }
-        if !images.is_exempt(index) && !distiller.calls_back(index, record) {
+        if !images.is_exempt(index) && !beginnings.covers(index) && !distiller.calls_back(index, record) {
             distiller.record(record, images.of_record(index), images.starts.failure(index));
         }
     }
+    distiller.out.scripts = beginnings.scripts;
     distiller.finish()
 }
 
 mod programs;
 
-struct Distiller<'a> {
+struct Distiller<'a, 's> {
     family: &'a dyn Family,
     env: &'a Env,
     argv: &'a [Vec<u8>],
-    alias: Option<&'a Alias>,
+    scene: Scene<'s>,
     images: &'a Images,
     /// Whatever the tree itself made, kept or not: what is read from there follows from other inputs.
     made: BTreeSet<Vec<u8>>,
@@ -59,7 +73,7 @@ struct Distiller<'a> {
     out: Distilled,
 }
 
-impl Distiller<'_> {
+impl Distiller<'_, '_> {
     fn record(&mut self, record: &Record<'_>, image: Option<&Image>, failure: Option<u32>) {
         let caller = image.and_then(|image| image.module_at(record.caller));
         let own = caller.is_some_and(|module| module.is_own);
@@ -70,6 +84,10 @@ impl Distiller<'_> {
             return;
         }
         let path = self.as_made(tidy(record.a));
+        let place = if names_file(record.kind) { (self.scene.place)(&path) } else { Place::Disk };
+        if place != Place::Disk || record.has(trace::DEVICE | trace::STREAM) {
+            return self.special(path, record, own, image, place);
+        }
         match record.kind {
             trace::EXEC | trace::SPAWN if record.a.is_empty() => {
                 self.out.names.insert(record.target().name.to_vec(), None);
@@ -121,7 +139,7 @@ impl Distiller<'_> {
 
     /// The name by which the tree made `path` or the compiler keeps it: a directory that is open goes by where links lead.
     fn as_made(&self, path: Vec<u8>) -> Vec<u8> {
-        let named = self.alias.and_then(|alias| alias.name(&path));
+        let named = self.scene.alias.and_then(|alias| alias.name(&path));
         named.filter(|named| self.is_internal(named)).unwrap_or(path)
     }
 
@@ -156,8 +174,6 @@ impl Distiller<'_> {
         }
         if record.errno != 0 {
             self.missed(path, record.errno, own);
-        } else if is_kernels(&path) {
-            self.kernels(path, own, reader);
         } else if record.has(trace::DIRECTORY) {
             self.listed(path, record, own);
         } else {
@@ -165,41 +181,26 @@ impl Distiller<'_> {
         }
     }
 
-    /// Files of the kernel say something new each time; a compiler reads them for its own purposes only.
-    fn kernels(&mut self, path: Vec<u8>, own: bool, reader: Option<&Image>) {
-        if self.is_source(&path, reader) || !own && !is_harmless(&path) {
-            self.out.refusals.insert(Refusal::KernelFile(path));
-        }
-    }
-
-    /// Whether a stream that the tree was given is read as source, rather than as the jobserver: it may hold anything.
-    fn is_source(&self, path: &[u8], reader: Option<&Image>) -> bool {
-        let named = || self.argv.iter().any(|argument| argument.ends_with(path));
-        is_stream(path) && (named() || reader.is_some_and(|image| self.family.is_compiler(&image.program)))
-    }
-
     /// A change or a start that did not come about tells what was there.
     fn failed(&mut self, path: Vec<u8>, errno: u32, own: bool) {
         const EEXIST: u32 = 17;
         if errno != EEXIST {
             self.missed(path, errno, own);
-        } else if !is_kernels(&path) && !self.is_internal(&path) {
+        } else if !self.is_internal(&path) {
             self.out.exists.entry(path).or_insert(None);
         }
     }
 
     fn missed(&mut self, path: Vec<u8>, errno: u32, own: bool) {
-        if is_kernels(&path) || self.is_internal(&path) {
+        if self.is_internal(&path) {
             return;
         }
-        match errno {
-            ENOENT | ENOTDIR | ENAMETOOLONG => {
-                let absent = if own { &mut self.out.absent } else { &mut self.out.absent_before };
-                absent.insert(path);
-            }
-            _ => {
-                self.out.refusals.insert(Refusal::Unreadable(path));
-            }
+        if is_absence(errno) {
+            let absent = if own { &mut self.out.absent } else { &mut self.out.absent_before };
+            absent.insert(path);
+        } else if !(errno == ENXIO && path == b"/dev/tty") {
+            // A process without a terminal is told so; what would have been said there is a message.
+            self.out.refusals.insert(Refusal::Unreadable(path));
         }
     }
 
@@ -213,13 +214,13 @@ impl Distiller<'_> {
             _ => None,
         };
         // A macro may use a file's length, which its content decides.
-        if !own && !is_kernels(&path) && !self.is_internal(&path) {
+        if !own && !self.is_internal(&path) {
             self.out.attributes.insert(path.clone());
             if kind == Some(Kind::File) {
                 return self.read(path, record);
             }
         }
-        if !is_kernels(&path) && !self.is_internal(&path) {
+        if !self.is_internal(&path) {
             let known = self.out.exists.entry(path).or_insert(kind);
             *known = known.or(kind);
         }
@@ -229,7 +230,7 @@ impl Distiller<'_> {
         if record.errno != 0 {
             return self.missed(path, record.errno, own);
         }
-        if is_kernels(&path) || self.is_internal(&path) || (own && self.family.lists_for_candidates(&path)) {
+        if self.is_internal(&path) || (own && self.family.lists_for_candidates(&path)) {
             return;
         }
         let first = self.out.listings.entry(path).or_insert(record.time_ns);
@@ -239,7 +240,7 @@ impl Distiller<'_> {
     fn link(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
         const EINVAL: u32 = 22;
         match record.errno {
-            _ if is_kernels(&path) || self.is_internal(&path) => {}
+            _ if self.is_internal(&path) => {}
             0 => {
                 if !own {
                     self.out.shown.insert(record.b.to_vec());
@@ -280,7 +281,7 @@ impl Distiller<'_> {
     }
 
     fn written(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
-        if is_kernels(&path) || self.family.is_state(&path) {
+        if self.family.is_state(&path) {
             return;
         }
         if self.out.contents.contains_key(&path) && !self.is_made(&path) {
@@ -359,6 +360,19 @@ impl Distiller<'_> {
         self.out
     }
 }
+
+/// Whether a record's first operand is the path of a file that something is done to.
+fn names_file(kind: u16) -> bool {
+    !matches!(kind, trace::START | trace::GETENV | trace::CLOCK | trace::SOCKET | trace::GETCWD | trace::EXIT)
+}
+
+/// Whether a look-up that failed so tells that nothing is there.
+fn is_absence(errno: u32) -> bool {
+    matches!(errno, ENOENT | ENOTDIR | ENAMETOOLONG)
+}
+
+#[path = "special.rs"]
+mod special;
 
 #[cfg(test)]
 #[path = "distill_tests.rs"]

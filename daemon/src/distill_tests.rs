@@ -20,7 +20,7 @@ fn identity(path: &str) -> Identity {
 fn record(kind: u16, a: &'static str) -> Record<'static> {
     let started = |identities: [Identity; 2]| {
         let [file, executable] = identities.map(trace::identity_bytes);
-        trace::target_parts(&file, &executable, b"", b"").concat().leak()
+        trace::target_parts(&file, &executable, [b""; 3]).concat().leak()
     };
     let b: &[u8] = match kind {
         trace::START => trace::identity_bytes(identity(a)).to_vec().leak(),
@@ -55,7 +55,17 @@ fn command() -> Command {
 
 fn distilled(middle: &[Record<'static>], env: &[&str]) -> Distilled {
     let env = Env::new(env.iter().map(|variable| variable.as_bytes().to_vec()).collect());
-    distill(&rustc(middle), &*command().family, &Invocation { env, pid: CLIENT, ..Invocation::default() }, None)
+    let call = Invocation { env, pid: CLIENT, ..Invocation::default() };
+    distill(&rustc(middle), &*command().family, &call, Scene { alias: None, place: &mut place, streams: &[] })
+}
+
+/// As on a machine where everything is mounted where it usually is.
+fn place(path: &[u8]) -> Place {
+    match path.strip_prefix(b"/proc/") {
+        Some(rest) if rest.windows(4).any(|part| part == b"/fd/") => Place::Given,
+        Some(_) => Place::Kernel,
+        None => Place::Disk,
+    }
 }
 
 fn by_macro(record: Record<'static>) -> Record<'static> {

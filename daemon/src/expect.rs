@@ -1,6 +1,7 @@
 //! Expect: what has to hold for a compile's result to be right again, from what it was seen to read and ask. Looks at the
 //! disk for what an observation does not tell: contents, listings, and where names lead.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -10,13 +11,15 @@ use zcache_proto::Digest;
 use crate::compiled::{Compiled, Input};
 use crate::compilers::toolchain::{file_name, is_compilers_header};
 use crate::distill::DATE;
-use crate::facts::{attributes, library, listing, which};
+use crate::facts::{self, attributes, library, listing, look, which};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::manifest::{Expectation, Kind, by_role};
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
 use crate::roles::{Role, RolePath};
+use crate::scripts::Scripts;
 use crate::sources::{Marks, Sources};
+use crate::twins::{Look, twins};
 
 /// How often a file is read that is not the same afterwards.
 const READINGS: usize = 3;
@@ -30,6 +33,8 @@ pub struct Knowledge<'a> {
     pub plugins: &'a Plugins,
     /// What sources name.
     pub sources: &'a Sources,
+    /// What scripts ask their interpreters for.
+    pub scripts: &'a Scripts,
 }
 
 /// All that has to hold, in no order, and what the project's sources name.
@@ -66,6 +71,7 @@ impl Expectations<'_> {
     fn contents(&mut self, inputs: &[Input], knows: &Knowledge<'_>) -> Result<(), Refusal> {
         let seen = &self.compiled.seen;
         let mut environment = seen.environment;
+        let mut sources: HashMap<Digest, Vec<&Input>> = HashMap::new();
         for input in inputs {
             let (at, digest) = (&input.path, digest(input, knows.inputs)?);
             environment |= seen.plugins.contains(at) && knows.plugins.reads_environment(path(at), digest);
@@ -73,13 +79,49 @@ impl Expectations<'_> {
                 let marks = input.marks.map_or_else(|| knows.sources.marks(path(at), digest), Ok);
                 let marks = marks.map_err(|_| Refusal::Changed(at.clone()))?;
                 self.words(at, marks)?;
+                sources.entry(digest).or_default().push(input);
+            }
+            if let Some(reader) = seen.scripts.get(at) {
+                let tells = knows.scripts.tells_time(path(at), digest, *reader);
+                if tells.map_err(|_| Refusal::Changed(at.clone()))? {
+                    return Err(Refusal::Clock);
+                }
             }
             self.all.push(Expectation::Content(self.by(at), digest));
         }
         if environment {
-            self.all.push(Expectation::Environment(self.compiled.invocation.env.digest()));
+            self.all.push(Expectation::Environment(facts::environment(&self.compiled.invocation)));
         }
+        self.twins(sources);
         Ok(())
+    }
+
+    /// Which sources and directories the compiler may have taken for one: `sources` by content.
+    fn twins(&mut self, sources: HashMap<Digest, Vec<&Input>>) {
+        let seen = &self.compiled.seen;
+        if seen.sources.is_empty() {
+            return;
+        }
+        let looked = seen.exists.iter().filter(|(_, kind)| **kind != Some(Kind::Special));
+        let found: Vec<(RolePath, Look)> = looked.filter_map(|(at, _)| Some((self.by(at), look(at)?))).collect();
+        let (directories, files): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, at)| at.kind == Kind::Directory);
+        let mut groups = vec![directories];
+        for inputs in sources.values() {
+            let of = |input: &&Input| {
+                let Stamp { dev, ino, mtime_ns, .. } = input.stamp;
+                let mtime_s = mtime_ns.div_euclid(1_000_000_000);
+                (self.by(&input.path), Look { kind: Kind::File, file: (dev, ino), mtime_s })
+            };
+            let mut group: Vec<_> = inputs.iter().map(of).collect();
+            // One that is known already need not be read again.
+            let is_known = |(_, look): &&(RolePath, Look)| group.iter().any(|(_, known)| known.file == look.file);
+            let unread: Vec<_> = files.iter().filter(is_known).cloned().collect();
+            group.extend(unread);
+            group.sort_by(|a, b| a.0.cmp(&b.0));
+            groups.push(group);
+        }
+        let several = groups.into_iter().filter(|group| group.len() > 1);
+        self.all.extend(several.map(|group| Expectation::Twins(twins(group))));
     }
 
     /// What follows from the words of a source.

@@ -1,5 +1,6 @@
 //! Facts on disk: what is true now for one look-up, each path asked once.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -15,6 +16,7 @@ use crate::inputs::{Inputs, Stamp, path};
 use crate::invocation::Invocation;
 use crate::manifest::{Attributes, Facts, Kind, Terminal};
 use crate::roles::Roots;
+use crate::twins::Look;
 
 /// The disk, as one invocation sees it.
 pub struct Disk<'a> {
@@ -22,7 +24,7 @@ pub struct Disk<'a> {
     invocation: &'a Invocation,
     names: View<'a>,
     contents: HashMap<Vec<u8>, Option<Digest>>,
-    kinds: HashMap<Vec<u8>, Option<Kind>>,
+    looks: HashMap<Vec<u8>, Option<Look>>,
     environment: Option<Digest>,
     command: &'a Command,
 }
@@ -36,8 +38,8 @@ impl<'a> Disk<'a> {
         command: &'a Command,
     ) -> Self {
         let names = View::new(directories);
-        let (contents, kinds) = (HashMap::new(), HashMap::new());
-        Self { inputs, invocation, command, names, contents, kinds, environment: None }
+        let (contents, looks) = (HashMap::new(), HashMap::new());
+        Self { inputs, invocation, command, names, contents, looks, environment: None }
     }
 }
 
@@ -55,13 +57,13 @@ impl Facts for Disk<'_> {
         digest
     }
 
-    fn kind(&mut self, at: &[u8]) -> Option<Kind> {
-        if let Some(kind) = self.kinds.get(at) {
-            return *kind;
+    fn look(&mut self, at: &[u8]) -> Option<Look> {
+        if let Some(look) = self.looks.get(at) {
+            return *look;
         }
-        let kind = kind_of(at);
-        self.kinds.insert(at.to_vec(), kind);
-        kind
+        let look = look(at);
+        self.looks.insert(at.to_vec(), look);
+        look
     }
 
     fn is_absent(&mut self, at: &[u8]) -> bool {
@@ -99,7 +101,7 @@ impl Facts for Disk<'_> {
     }
 
     fn environment(&mut self) -> Digest {
-        *self.environment.get_or_insert_with(|| self.invocation.env.digest())
+        *self.environment.get_or_insert_with(|| environment(self.invocation))
     }
 
     fn which(&mut self, name: &[u8]) -> Option<Vec<u8>> {
@@ -115,14 +117,15 @@ impl Facts for Disk<'_> {
     }
 }
 
-/// What is at a path, links followed; a link that leads nowhere is there all the same.
-pub fn kind_of(at: &[u8]) -> Option<Kind> {
-    match fs::metadata(path(at)) {
-        Ok(meta) if meta.is_file() => Some(Kind::File),
-        Ok(meta) if meta.is_dir() => Some(Kind::Directory),
-        Ok(_) => Some(Kind::Special),
-        Err(_) => None,
-    }
+/// A look at a path, links followed; a link that leads nowhere is nothing.
+pub fn look(at: &[u8]) -> Option<Look> {
+    let meta = fs::metadata(path(at)).ok()?;
+    let kind = match () {
+        () if meta.is_file() => Kind::File,
+        () if meta.is_dir() => Kind::Directory,
+        () => Kind::Special,
+    };
+    Some(Look { kind, file: (meta.dev(), meta.ino()), mtime_s: meta.mtime() })
 }
 
 /// Attributes of what is at a path, links followed.
@@ -140,6 +143,32 @@ pub fn listing(at: &[u8]) -> io::Result<Digest> {
     }
     names.sort_unstable();
     Ok(Digest::of(&postcard::to_stdvec(&names).map_err(io::Error::other)?))
+}
+
+/// Digest of all variables. By which way a build was led to zcache is no difference: what names the client as a wrapper
+/// says nothing but that, and PATH counts without the directories of links to it.
+pub fn environment(invocation: &Invocation) -> Digest {
+    let identity = |at: &[u8]| fs::metadata(path(at)).map(|meta| (meta.dev(), meta.ino())).ok();
+    let is_client = |at: &[u8]| invocation.client.is_some() && identity(at) == invocation.client;
+    let is_wrapper = |name: &[u8]| name.ends_with(b"_WRAPPER") || name.ends_with(b"_COMPILER_LAUNCHER");
+    let is_named = |value: &[u8]| match value.contains(&b'/') {
+        true => is_client(value),
+        false => {
+            search(invocation.env.get(b"PATH").unwrap_or_default(), value, &invocation.cwd).any(|at| is_client(&at))
+        }
+    };
+    invocation.env.digest(|name, value| match name {
+        // The cc crate alone asks for the one, ccache for the other.
+        b"CC_KNOWN_WRAPPER_CUSTOM" | b"CCACHE_DISABLE" => None,
+        b"PATH" => {
+            let is_ours =
+                |dir: &&[u8]| dir.ends_with(b"/bin") && is_client(&[dir, b"/../wrapper/sccache".as_slice()].concat());
+            let others: Vec<&[u8]> = value.split(|&b| b == b':').filter(|dir| !is_ours(dir)).collect();
+            Some(Cow::Owned(others.join(&b':')))
+        }
+        _ if is_wrapper(name) && is_named(value) => None,
+        _ => Some(Cow::Borrowed(value)),
+    })
 }
 
 /// The program that `name` means along PATH, the client's own links passed over.
@@ -162,7 +191,7 @@ pub fn passed_over(invocation: &Invocation) -> Vec<Vec<u8>> {
 
 /// The shared library that `name` means along LD_LIBRARY_PATH.
 pub fn library(name: &[u8], invocation: &Invocation) -> Option<Vec<u8>> {
-    search(invocation.env.get(b"LD_LIBRARY_PATH")?, name, &invocation.cwd).find(|found| kind_of(found).is_some())
+    search(invocation.env.get(b"LD_LIBRARY_PATH")?, name, &invocation.cwd).find(|found| look(found).is_some())
 }
 
 /// Where `name` may be, along a list of directories.

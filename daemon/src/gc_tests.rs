@@ -20,7 +20,7 @@ fn the_limit_holds_and_promises_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("s"), 100).unwrap();
     let kept = stored(&store, dir.path(), &[1; 60]);
-    assert!(store.promise(&[(kept, 60)], 7));
+    assert!(store.promise(&[(kept, 60)], &[], 7));
     let other = stored(&store, dir.path(), &[2; 60]);
     store.evict();
     assert_eq!(store.bytes(), 60);

@@ -10,6 +10,7 @@ use zcache_proto::Digest;
 use crate::paths::is_plain;
 use crate::roles::{Role, RolePath, Roots};
 use crate::template::Template;
+use crate::twins::{Look, Twin, relate};
 
 /// Most results kept for one action; the least recently used goes first.
 pub const ENTRIES_MAX: usize = 16;
@@ -74,6 +75,8 @@ pub enum Expectation {
     Runs(RolePath, Option<RolePath>),
     /// The path exists, of that kind where it was seen.
     Exists(RolePath, Option<Kind>),
+    /// Which of these paths are one file or directory, and which files are of one time.
+    Twins(Vec<Twin>),
     /// Nothing is at the path.
     Absent(RolePath),
     /// What the project's code may have learnt from a path's attributes.
@@ -92,8 +95,12 @@ pub trait Facts {
     fn roots(&self) -> &Roots;
     /// Digest of a file's bytes.
     fn content(&mut self, path: &[u8]) -> Option<Digest>;
+    /// A look at a path, links followed.
+    fn look(&mut self, path: &[u8]) -> Option<Look>;
     /// What is at a path, links followed.
-    fn kind(&mut self, path: &[u8]) -> Option<Kind>;
+    fn kind(&mut self, path: &[u8]) -> Option<Kind> {
+        self.look(path).map(|look| look.kind)
+    }
     /// Whether nothing is at a path, or a link that leads nowhere.
     fn is_absent(&mut self, path: &[u8]) -> bool {
         self.kind(path).is_none()
@@ -148,6 +155,10 @@ impl Expectation {
             Self::Exists(path, kind) => {
                 place(path, facts).and_then(|at| facts.kind(&at)).is_some_and(|now| kind.is_none_or(|kind| kind == now))
             }
+            Self::Twins(all) => {
+                let looks = all.iter().map(|twin| place(&twin.path, facts).and_then(|at| facts.look(&at)));
+                looks.collect::<Option<Vec<_>>>().is_some_and(|looks| relate(all, &looks))
+            }
             Self::Absent(path) => place(path, facts).is_some_and(|at| facts.is_absent(&at)),
             Self::Link(path, target) => {
                 place(path, facts).zip(place(target, facts)).is_some_and(|(at, target)| facts.leads(&at, &target))
@@ -169,6 +180,7 @@ impl Expectation {
             Self::Runs(..) => "program_changed",
             Self::Attributes(..) => "attributes_changed",
             Self::Exists(..) => "file_missing",
+            Self::Twins(..) => "same_files_changed",
             Self::Absent(..) => "file_appeared",
             Self::Link(..) => "link_changed",
             Self::Listing(..) => "directory_changed",
@@ -180,6 +192,10 @@ impl Expectation {
 impl fmt::Display for Expectation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let by_role = |path: &RolePath| match path.role {
+            Some(role) => format!("{{{role:?}}}{}", show(&path.rest)).to_lowercase(),
+            None => show(&path.rest),
+        };
         let subject = match self {
             Self::Root(_, path) | Self::Called(path) => show(path),
             Self::Env(name, _) | Self::EnvByRole(name, _) | Self::Which(name, _) | Self::Library(name, _) => show(name),
@@ -192,10 +208,8 @@ impl fmt::Display for Expectation {
             | Self::Attributes(path, _)
             | Self::Link(path, _)
             | Self::Listing(path, _)
-            | Self::Content(path, _) => match path.role {
-                Some(role) => format!("{{{role:?}}}{}", show(&path.rest)).to_lowercase(),
-                None => show(&path.rest),
-            },
+            | Self::Content(path, _) => by_role(path),
+            Self::Twins(all) => all.iter().map(|twin| by_role(&twin.path)).collect::<Vec<_>>().join(" "),
         };
         write!(f, "{}: {subject}", self.word())
     }
@@ -271,6 +285,15 @@ impl ActionResult {
             ends.into_iter().any(|end| files.contains(&(path.role, &path.rest[..end])))
         };
         all().all(|file| file.mode & !0o7777 == 0 && named(file) && !is_in_one(&file.path))
+    }
+
+    /// Those of its blobs whose file an output may share.
+    pub fn lent(&self) -> Vec<Digest> {
+        let lent = self.outputs.iter().filter_map(|output| match output.content {
+            OutputContent::Blob { digest, link: true, .. } => Some(digest),
+            _ => None,
+        });
+        lent.collect()
     }
 
     /// The blobs it needs.

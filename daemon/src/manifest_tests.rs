@@ -19,8 +19,8 @@ impl Facts for Memory {
     fn content(&mut self, path: &[u8]) -> Option<Digest> {
         self.files.get(path).map(|bytes| Digest::of(bytes))
     }
-    fn kind(&mut self, path: &[u8]) -> Option<Kind> {
-        self.files.contains_key(path).then_some(Kind::File)
+    fn look(&mut self, path: &[u8]) -> Option<Look> {
+        self.files.contains_key(path).then_some(Look { kind: Kind::File, file: (0, 0), mtime_s: 0 })
     }
     fn listing(&mut self, _: &[u8]) -> Option<Digest> {
         None

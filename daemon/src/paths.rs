@@ -1,36 +1,5 @@
-//! Paths: what a path says of itself, whatever is there: whether the kernel answers for it, and how it is written plainly.
+//! Paths: what a path says of itself, whatever is there, and how it is written plainly.
 //! Pure.
-
-use crate::compilers::toolchain::is_below;
-
-/// Whether the kernel makes up what is there.
-pub fn is_kernels(path: &[u8]) -> bool {
-    [b"/proc".as_slice(), b"/sys", b"/dev"].iter().any(|root| is_below(path, root))
-}
-
-/// Whether nothing in such a file shows in what a program makes of its other inputs.
-pub fn is_harmless(path: &[u8]) -> bool {
-    const FILES: &[&[u8]] = &[
-        b"/dev/null",
-        b"/dev/zero",
-        b"/dev/full",
-        b"/dev/tty",
-        b"/dev/urandom",
-        b"/dev/random",
-        b"/proc/cpuinfo",
-        b"/proc/filesystems",
-        b"/proc/meminfo",
-        b"/sys/devices/system/cpu/online",
-    ];
-    const DIRECTORIES: &[&[u8]] = &[b"/proc/self", b"/dev/fd", b"/sys/fs/cgroup"];
-    FILES.contains(&path) || DIRECTORIES.iter().any(|directory| is_below(path, directory))
-}
-
-/// Whether a file is something that a process was given open.
-pub fn is_stream(path: &[u8]) -> bool {
-    let name = path.strip_prefix(b"/proc/").and_then(|rest| rest.splitn(2, |&b| b == b'/').nth(1));
-    path == b"/dev/stdin" || is_below(path, b"/dev/fd") || name.is_some_and(|name| is_below(name, b"fd"))
-}
 
 /// Without `//` and `/./`, which name the same thing; `..` stays, since a link may stand before it.
 pub fn tidy(path: &[u8]) -> Vec<u8> {
@@ -104,16 +73,6 @@ mod tests {
         assert_eq!(without_parents(b"/a/b/../../c"), b"/c");
         assert_eq!(without_parents(b"/a/../../../c"), b"/c");
         assert_eq!(without_parents(b"/a/.."), b"/");
-    }
-
-    #[test]
-    fn streams_are_told_by_their_names() {
-        for path in ["/dev/stdin", "/dev/fd/63", "/proc/self/fd/0", "/proc/12/fd/3"] {
-            assert!(is_stream(path.as_bytes()) && is_kernels(path.as_bytes()), "{path}");
-        }
-        for path in ["/dev/null", "/proc/self/status", "/w/fd/0"] {
-            assert!(!is_stream(path.as_bytes()), "{path}");
-        }
     }
 
     #[test]

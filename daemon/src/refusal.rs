@@ -25,6 +25,8 @@ pub enum Refusal {
     Socket,
     /// It read a file in which the kernel says something new each time.
     KernelFile(Vec<u8>),
+    /// It wrote into a pipe, a device or a descriptor that it was given: nothing can put that back.
+    Stream(Vec<u8>),
     /// A look-up failed for another reason than absence.
     Unreadable(Vec<u8>),
     /// It wrote to a file that it also read.
@@ -41,6 +43,8 @@ pub enum Refusal {
     StrangeOutput(Vec<u8>),
     /// A nested compile inside it could not be followed.
     Nested,
+    /// Its results have gone unused again and again, because this variable is another each time.
+    Unused(Vec<u8>),
     /// The store's disk has no room.
     StoreFull,
     /// The store cannot be written.
@@ -63,6 +67,7 @@ impl Refusal {
             Self::Undeclarable(_) => "unwatched_program_tells_too_little",
             Self::Socket => "opened_socket",
             Self::KernelFile(_) => "read_kernel_file",
+            Self::Stream(_) => "wrote_to_stream",
             Self::Unreadable(_) => "input_unreadable",
             Self::RewritesInput(_) => "rewrote_input",
             Self::Modifies(_) => "modified_file",
@@ -71,6 +76,7 @@ impl Refusal {
             Self::Undeclared(_) => "declared_input_not_observed",
             Self::StrangeOutput(_) => "strange_output",
             Self::Nested => "nested_unknown",
+            Self::Unused(_) => "never_used",
             Self::StoreFull => "store_full",
             Self::StoreReadOnly => "store_read_only",
             Self::Store(_) => "store_failed",
@@ -87,13 +93,15 @@ impl fmt::Display for Refusal {
             | Self::TimeMacro(path)
             | Self::Undeclarable(path)
             | Self::KernelFile(path)
+            | Self::Stream(path)
             | Self::Unreadable(path)
             | Self::RewritesInput(path)
             | Self::Modifies(path)
             | Self::Moves(path)
             | Self::Changed(path)
             | Self::Undeclared(path)
-            | Self::StrangeOutput(path) => write!(f, ": {}", String::from_utf8_lossy(path)),
+            | Self::StrangeOutput(path)
+            | Self::Unused(path) => write!(f, ": {}", String::from_utf8_lossy(path)),
             Self::Client(text) | Self::Store(text) => write!(f, ": {text}"),
             Self::Trace(error) => write!(f, ": {error}"),
             Self::Failed | Self::Clock | Self::Socket | Self::Nested | Self::StoreFull | Self::StoreReadOnly => Ok(()),

@@ -16,6 +16,7 @@ use crate::cas::{Cas, Held, Scanned};
 use crate::failpoint::{self, Point};
 use crate::index::{BlobRecord, Index};
 use crate::inputs::{Stamp, lock};
+use crate::lent::Lent;
 use crate::manifest::Manifest;
 use crate::premises::{self, Premises, Room};
 use crate::promises::Promises;
@@ -86,6 +87,8 @@ pub struct Store {
     pub(crate) evicting: Mutex<()>,
     amending: Mutex<()>,
     pub(crate) verified: Mutex<Recent<Digest, ()>>,
+    /// Watches over blobs that outputs share.
+    lent: Lent,
     pub(crate) promises: Mutex<Promises>,
     quarantined: AtomicU64,
 }
@@ -122,6 +125,7 @@ impl Store {
             evicting: Mutex::default(),
             amending: Mutex::default(),
             verified: Mutex::new(Recent::new(BLOBS_MAX)),
+            lent: Lent::default(),
             promises: Mutex::default(),
             quarantined: AtomicU64::default(),
         })
@@ -175,10 +179,14 @@ impl Store {
     pub fn adopt(&self, held: Held, scanned: &Scanned) -> io::Result<()> {
         let index = self.index();
         let known = index.blob(&scanned.digest);
+        let is_lent = held.lent;
         let mtime_ns = self.cas.adopt(held, &scanned.digest, known.is_some())?;
         let mtimes_ns = known.map_or([mtime_ns; 2], |record| record.mtimes_ns);
         let record = BlobRecord { size: scanned.size, mtimes_ns, used_s: now_s() };
         if index.put_blob(&scanned.digest, &record)? {
+            if is_lent {
+                self.lent.watch(&scanned.digest, &self.cas.path(&scanned.digest));
+            }
             lock(&self.verified).insert(scanned.digest, ());
         }
         failpoint::reached(Point::AfterBlobRecord);
@@ -196,20 +204,21 @@ impl Store {
         Ok(())
     }
 
-    /// Promises blobs to a client that will link them with modification time `mtime_ns`: whether all are there and
-    /// whole. One that is not is moved aside.
-    pub fn promise(&self, blobs: &[(Digest, u64)], mtime_ns: i64) -> bool {
+    /// Promises blobs to a client that will link those that are `lent`, with modification time `mtime_ns`: whether all are
+    /// there and whole. One that is not is moved aside.
+    pub fn promise(&self, blobs: &[(Digest, u64)], lent: &[Digest], mtime_ns: i64) -> bool {
         lock(&self.promises).make(blobs.iter().map(|(digest, _)| *digest), Instant::now());
         failpoint::reached(Point::Promised);
-        blobs.iter().all(|(digest, size)| self.is_whole(digest, *size, mtime_ns))
+        blobs.iter().all(|(digest, size)| self.is_whole(digest, *size, lent.contains(digest), mtime_ns))
     }
 
-    fn is_whole(&self, digest: &Digest, size: u64, mtime_ns: i64) -> bool {
+    fn is_whole(&self, digest: &Digest, size: u64, is_lent: bool, mtime_ns: i64) -> bool {
         let (Ok(stamp), Some(record)) = (self.cas.stamp(digest), self.index().blob(digest)) else {
             self.forget(digest);
             return false;
         };
-        let known = stamp.size == size && record.mtimes_ns.contains(&stamp.mtime_ns);
+        let is_untouched = !is_lent || self.lent.watch(digest, &self.cas.path(digest));
+        let known = is_untouched && stamp.size == size && record.mtimes_ns.contains(&stamp.mtime_ns);
         if !(known && lock(&self.verified).get(digest).is_some()) {
             match self.cas.verify(digest) {
                 Ok(true) => {}
@@ -330,9 +339,9 @@ pub(crate) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("s"), 1000).unwrap();
         let digest = stored(&store, dir.path(), b"whole");
-        assert!(store.promise(&[(digest, 5)], 7));
+        assert!(store.promise(&[(digest, 5)], &[], 7));
         fs::write(store.cas.path(&digest), "wrong").unwrap();
-        assert!(!store.promise(&[(digest, 5)], 7));
+        assert!(!store.promise(&[(digest, 5)], &[], 7));
         assert_eq!((store.quarantined(), store.bytes()), (1, 0));
     }
 
@@ -363,7 +372,7 @@ pub(crate) mod tests {
         fs::remove_dir_all(dir.path().join("s/index")).unwrap();
         let store = Store::open(&dir.path().join("s"), 100).unwrap();
         assert_eq!(store.bytes(), 60);
-        assert!(store.promise(&[(digest, 60)], 7));
+        assert!(store.promise(&[(digest, 60)], &[], 7));
     }
 
     #[test]
@@ -374,7 +383,7 @@ pub(crate) mod tests {
         drop(store);
         fs::write(dir.path().join("s/FORMAT"), "1\n").unwrap();
         let store = Store::open(&dir.path().join("s"), 100).unwrap();
-        assert!(store.promise(&[(digest, 60)], 7));
+        assert!(store.promise(&[(digest, 60)], &[], 7));
         assert!(dir.path().join("s/quarantine/index-1").is_dir());
         assert_eq!(fs::read_to_string(dir.path().join("s/FORMAT")).unwrap(), format!("{FORMAT}\n"));
     }

@@ -93,6 +93,8 @@ pub fn as_seen(expectations: &[Expectation], result: &ActionResult, roots: &Root
             Expectation::Exists(path, kind) => drop(seen.exists.insert(at(path), *kind)),
             // What is there afterwards was not before: whoever asked may have been told so.
             Expectation::Absent(path) if made.contains(path) => drop(seen.absent_before.insert(at(path))),
+            // Its files are sources, and whose they are is asked again for the compile around it.
+            Expectation::Twins(all) => seen.sources.extend(all.iter().map(|twin| at(&twin.path))),
             Expectation::Absent(path) => drop(seen.absent.insert(at(path))),
             Expectation::Link(path, target) => drop(seen.links.insert(at(path), at(target))),
             Expectation::Listing(path, _) => drop(seen.listings.insert(at(path), time_ns)),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -25,16 +26,41 @@ pub const ZCACHED: &str = env!("CARGO_BIN_EXE_zcached");
 /// One isolated place with its own daemon.
 pub struct World {
     dir: TempDir,
+    /// Whoever runs its commands, where that is another.
+    user: Option<u32>,
 }
 
 impl World {
     /// Directories and no daemon yet.
     pub fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("zc").tempdir().expect("a temporary directory");
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// As [`World::new`], in a directory of `place`.
+    pub fn below(place: &Path) -> Self {
+        let dir = tempfile::Builder::new().prefix("zc").tempdir_in(place).expect("a temporary directory");
         for name in ["store", "run", "config", "home"] {
             fs::DirBuilder::new().mode(0o700).create(dir.path().join(name)).expect("a directory");
         }
-        Self { dir }
+        Self { dir, user: None }
+    }
+
+    /// One whose commands may not change what is the machine's, whoever runs the test: as root, `gcc -c x.c -o
+    /// /dev/stdout` removes `/dev/stdout`.
+    pub fn harmless() -> Self {
+        const NOBODY: u32 = 65534;
+        let user = nix::unistd::getuid().is_root().then_some(NOBODY);
+        let mut world = Self::new();
+        world.user = user;
+        world.hand_over();
+        world
+    }
+
+    /// Gives all that is there to whoever runs its commands.
+    pub fn hand_over(&self) {
+        if let Some(user) = self.user {
+            run(Command::new("chown").args(["-R", &format!("{user}:{user}")]).arg(self.dir.path()));
+        }
     }
 
     /// A path in this world.
@@ -45,6 +71,9 @@ impl World {
     /// A command in this world's environment, free of what the test runner's cargo set.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user).env("HOME", self.path("home")).env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        }
         let noise = "CARGO RUST ZCACHE LD_ MAKE CMAKE_ MFLAGS DEP_ OUT_DIR TARGET HOST PROFILE";
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -37,6 +37,16 @@ impl<'a> Matrix<'a> {
     /// A world of its own.
     pub fn new(files: &'a [(&'a str, &'a str)]) -> Self {
         Self { world: World::new(), files, env: Vec::new() }
+    }
+
+    /// Whose lines can do the machine no harm.
+    pub fn harmless(files: &'a [(&'a str, &'a str)]) -> Self {
+        Self { world: World::harmless(), files, env: Vec::new() }
+    }
+
+    /// In a directory of `place`.
+    pub fn below(place: &str, files: &'a [(&'a str, &'a str)]) -> Self {
+        Self { world: World::below(Path::new(place)), files, env: Vec::new() }
     }
 
     /// Checks each of `lines`, commands of a shell in `w` with `%` before each compiler, to the last.
@@ -79,6 +89,7 @@ impl<'a> Matrix<'a> {
             fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
             fs::write(path, text).expect("a file");
         }
+        self.world.hand_over();
     }
 
     /// The shell that runs a line.

@@ -48,6 +48,10 @@ pub enum Bypass {
     DirectoryGone,
     /// The limits of its processes leave room for the compiler alone.
     TightLimits,
+    /// It names its own standard output or error as a file, in which it may seek as in no pipe of ours.
+    OwnStream,
+    /// Its standard output or error is closed: whether it fails of that only it can tell.
+    ClosedStream,
 }
 
 impl fmt::Display for Bypass {
@@ -160,8 +164,11 @@ impl Command {
 
 /// Says what `invocation` is. Argument files come through `read`.
 pub fn parse(invocation: &Invocation, read: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> Result<Command, Bypass> {
-    if invocation.limited {
-        return Err(Bypass::TightLimits);
+    match invocation {
+        Invocation { limited: true, .. } => return Err(Bypass::TightLimits),
+        Invocation { names_stream: true, .. } => return Err(Bypass::OwnStream),
+        Invocation { lacks_stream: true, .. } => return Err(Bypass::ClosedStream),
+        _ => {}
     }
     if is_rustc(&invocation.argv) {
         let expanded = expand(&invocation.argv, Style::Lines, read).ok_or(Bypass::ArgumentFile)?;

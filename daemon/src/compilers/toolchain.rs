@@ -28,6 +28,7 @@ const PROGRAMS: &[&[u8]] = &[
     b"lto-wrapper",
     b"lto1",
     b"mold",
+    b"objcopy",
     b"ranlib",
     b"rust-lld",
     b"rustc",

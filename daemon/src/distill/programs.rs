@@ -7,11 +7,12 @@ use crate::compilers::toolchain::file_name;
 use crate::compilers::zig::{is_launcher, is_zig};
 use crate::distilled::Reading;
 use crate::observation::Record;
-use crate::paths::{is_kernels, tidy};
+use crate::paths::tidy;
+use crate::places::Place;
 use crate::refusal::Refusal;
 use crate::starts::Starts;
 
-impl Distiller<'_> {
+impl Distiller<'_, '_> {
     pub(super) fn programs(&mut self) {
         self.unobserved();
         self.out.clients = self.images.clients();
@@ -46,13 +47,14 @@ impl Distiller<'_> {
     pub(super) fn started(&mut self, asked: &Record<'_>, start: &Record<'_>) {
         let Target { file: [_, inode], interpreter, .. } = asked.target();
         let (called, runs) = (tidy(asked.a), tidy(start.a));
-        if asked.is_relative() || is_kernels(&called) {
+        if asked.is_relative() || (self.scene.place)(&called) != Place::Disk {
             return;
         }
         if interpreter.is_empty() {
             return self.leads(called, Some(runs));
         }
-        self.reads(called.clone(), Reading { time_ns: asked.time_ns, inode });
+        // Whoever replaced it before the interpreter began has changed the inode.
+        self.reads(called.clone(), Reading { time_ns: start.time_ns, inode });
         self.leads(called, None);
         self.leads(tidy(interpreter), Some(runs));
     }

@@ -3,8 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use zcache_daemon::distill::distill;
+use zcache_daemon::distill::{Scene, distill};
 use zcache_daemon::distilled::Distilled;
+use zcache_daemon::places::Place;
 use zcache_daemon::observation::{Record, records};
 use zcache_fuzz::{CLIENT, command, invocation};
 use zcache_proto::trace;
@@ -29,20 +30,27 @@ const PATHS: &[&str] = &[
     "//w/./p//a",
 ];
 
+/// Descriptors are where they usually are, and everything else on a disk.
+macro_rules! scene {
+    () => {
+        Scene { alias: None, place: &mut |at| if at.starts_with(b"/proc/") { Place::Given } else { Place::Disk }, streams: &[] }
+    };
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some((&choice, data)) = data.split_first() else { return };
     let invocation = invocation(choice);
     let command = command(&invocation);
     // As it comes from the socket.
     if let Ok(records) = records(data) {
-        distill(&records, &*command.family, &invocation, None);
+        distill(&records, &*command.family, &invocation, scene!());
     }
     // And well formed, so that more than the first check is reached.
     let list: Vec<Record<'_>> = data.chunks_exact(8).map(|bytes| written(bytes)).collect();
     let sent = encoded(&list);
     let back = records(&sent).expect("what is well formed is read");
     assert_eq!(back, list);
-    let seen = distill(&back, &*command.family, &invocation, None);
+    let seen = distill(&back, &*command.family, &invocation, scene!());
     let mut outer = seen.clone();
     outer.fold(seen.clone());
     holds(&seen);
