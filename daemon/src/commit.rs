@@ -194,7 +194,7 @@ impl Shelf {
         let (mut expectations, words) = expectations(&compiled, &inputs, &knows)?;
         let Compiled { invocation, command, seen, .. } = &compiled;
         let exposed = command.family.exposed();
-        let needles = needles(&command.roots, &invocation.argv, exposed.mangles);
+        let needles = needles(&command.roots, exposed, seen.strangers);
         // `-M` prints the rule that `-MD` writes.
         let way = fold::of_programs(seen.contents.keys().map(Vec::as_slice));
         let stdout = Template::of_depfile(&compiled.stdout, &command.roots, way);

@@ -43,7 +43,8 @@ pub fn expectations(
     inputs: &[Input],
     knows: &Knowledge<'_>,
 ) -> Result<(Vec<Expectation>, Marks), Refusal> {
-    let mut all = Expectations { compiled, all: Vec::new(), marks: Marks::default() };
+    let marks = Marks::of_arguments(&compiled.command.family.exposed().all);
+    let mut all = Expectations { compiled, all: Vec::new(), marks };
     all.contents(inputs, knows)?;
     all.listings()?;
     all.names();

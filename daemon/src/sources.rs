@@ -62,6 +62,15 @@ impl Marks {
     }
 }
 
+impl Marks {
+    /// What arguments name: a macro may be defined in one, and another character set hides a path from a search.
+    pub fn of_arguments(arguments: &[Vec<u8>]) -> Self {
+        let text = arguments.join(&b'\n');
+        let hides = memmem::find(&text, b"exec-charset").is_some();
+        Self { own_path: hides || OWN_PATH.iter().any(|word| computes_on(&text, word.as_bytes())), ..Self::default() }
+    }
+}
+
 /// Whether `word` stands in `text` other than as an argument of an assertion's function.
 fn computes_on(text: &[u8], word: &[u8]) -> bool {
     let is_part = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
