@@ -38,6 +38,7 @@ const WAYS: &[Way] = &[
     ("", "gcc -v -c x.c 2>&1 | grep -E '^COLLECT|x.c' | sed 's|/tmp/cc[^ ]*||'", [1, 0]),
     ("", "exec 5>five; gcc -c x.c; echo >&5; cat five", [1, 0]),
     ("", "export LD_PRELOAD=libc.so.6; gcc -c x.c; echo $LD_PRELOAD; env | grep LD_", [1, 0]),
+    ("", "LD_PRELOAD= env | grep LD_; LD_PRELOAD='libm.so.6 libdl.so.2:' sh -c 'gcc -c x.c; env | grep LD_'", [1, 0]),
     ("", "./start gcc -c x.c", [1, 0]),
     ("", "./start sh -c 'gcc -c x.c; env'", [1, 0]),
     ("", "./start ./start ./start sh -c './start gcc -c x.c; ./start bin/gcc -c y.c'", [2, 0]),

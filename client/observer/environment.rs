@@ -150,10 +150,9 @@ unsafe fn join(text: *mut u8, own: &Hidden, theirs: &[u8]) -> *const c_char {
     let (own, theirs) = (&sys::bytes(own.preload)[PRELOAD.len()..], &theirs[PRELOAD.len()..]);
     let (first, second) = if crate::OBSERVES { (own, theirs) } else { (theirs, own) };
     let mut end = sys::append(sys::append(text, PRELOAD), first);
-    if !first.is_empty() && !second.is_empty() {
-        *end = b':';
-        end = end.add(1);
-    }
-    *sys::append(end, second) = 0;
+    // Also where theirs is empty: it was set.
+    *end = b':';
+    end = sys::append(end.add(1), second);
+    *end = 0;
     text.cast()
 }
