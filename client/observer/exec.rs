@@ -7,6 +7,7 @@ use crate::hook::hook;
 use crate::program::{Program, space};
 use crate::real::real;
 use crate::record::{At, Call};
+use crate::redirect::{self, Redirect, StandIn};
 use crate::session::here;
 use crate::{modules, sys, trace};
 use core::ffi::{c_char, c_int, c_void};
@@ -14,17 +15,41 @@ use core::mem::MaybeUninit;
 
 type Texts = *const *const c_char;
 
-/// Runs `attempt` with the merged environment; returns only where it failed.
+/// Runs `attempt`, or the client in a compiler's place; returns only where it failed.
 unsafe fn become_program(
     call: &Call,
     program: &Program,
+    arguments: Texts,
     environment: Texts,
     attempt: impl Fn(Texts) -> c_int,
 ) -> c_int {
+    let mut redirect = Redirect::empty();
+    if let Some(stand_in) = redirect.stand_in(program, arguments) {
+        call.event(trace::STAT).path(program.file());
+        let mut space = space();
+        let client = Program::named(here(stand_in.client), &mut space);
+        attempt_with(call, &client, (stand_in.arguments, environment), |merged| become_client(&stand_in, merged));
+        redirect.release();
+    }
+    attempt_with(call, program, (arguments, environment), attempt)
+}
+
+/// Returns only where it failed.
+pub unsafe fn become_client(stand_in: &StandIn, environment: Texts) -> c_int {
+    real_exec(&EXECVE, stand_in.client, stand_in.arguments, environment)
+}
+
+/// Runs `attempt` with the merged environment; returns only where it failed.
+unsafe fn attempt_with(
+    call: &Call,
+    program: &Program,
+    (arguments, environment): (Texts, Texts),
+    attempt: impl Fn(Texts) -> c_int,
+) -> c_int {
     modules::scan();
-    program.announce(call.event(trace::EXEC));
+    program.announce(call.event(trace::EXEC), arguments);
     let mut merged = Merged::empty();
-    let mut result = attempt(merged.build(environment, program.is_entered()));
+    let mut result = attempt(merged.build(environment, redirect::share(program)));
     if sys::errno() == sys::E2BIG {
         // Better unobserved than not at all.
         result = attempt(environment);
@@ -55,7 +80,7 @@ unsafe fn execute(caller: usize, file: *const c_char, arguments: Texts, environm
     let call = Call::starting(caller, environment);
     let mut space = space();
     let program = Program::named(here(file), &mut space);
-    become_program(&call, &program, environment, |merged| real_exec(&EXECVE, file, arguments, merged))
+    become_program(&call, &program, arguments, environment, |merged| real_exec(&EXECVE, file, arguments, merged))
 }
 
 #[inline(never)]
@@ -63,7 +88,7 @@ unsafe fn search(caller: usize, file: *const c_char, arguments: Texts, environme
     let call = Call::starting(caller, environment);
     let mut space = space();
     let program = Program::searched(&call, file, &mut space);
-    become_program(&call, &program, environment, |merged| real_exec(&EXECVPE, file, arguments, merged))
+    become_program(&call, &program, arguments, environment, |merged| real_exec(&EXECVPE, file, arguments, merged))
 }
 
 hook!(fn execve(file: *const c_char, arguments: Texts, environment: Texts) -> c_int, _real, caller => {
@@ -83,9 +108,10 @@ hook!(fn execvpe(file: *const c_char, arguments: Texts, environment: Texts) -> c
 });
 
 hook!(fn fexecve(fd: c_int, arguments: Texts, environment: Texts) -> c_int, real, caller => {
+    let call = Call::starting(caller, environment);
     let mut space = space();
     let program = Program::open(fd, &mut space);
-    become_program(&Call::starting(caller, environment), &program, environment, |merged| real(fd, arguments, merged))
+    become_program(&call, &program, arguments, environment, |merged| real(fd, arguments, merged))
 });
 
 hook!(
@@ -96,7 +122,7 @@ hook!(
         let program =
             if itself { Program::open(dir, &mut space) } else { Program::named(At(dir, path), &mut space) };
         let call = Call::starting(caller, environment);
-        become_program(&call, &program, environment, |merged| real(dir, path, arguments, merged, flags))
+        become_program(&call, &program, arguments, environment, |merged| real(dir, path, arguments, merged, flags))
     }
 );
 

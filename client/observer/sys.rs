@@ -9,6 +9,7 @@ use core::mem::MaybeUninit;
 mod number {
     pub const READ: usize = 0;
     pub const CLOSE: usize = 3;
+    pub const PREAD: usize = 17;
     pub const MMAP: usize = 9;
     pub const MUNMAP: usize = 11;
     pub const GETPID: usize = 39;
@@ -31,6 +32,7 @@ mod number {
     pub const OPENAT: usize = 56;
     pub const CLOSE: usize = 57;
     pub const READ: usize = 63;
+    pub const PREAD: usize = 67;
     pub const READLINKAT: usize = 78;
     pub const EXIT_GROUP: usize = 94;
     pub const CLOCK_GETTIME: usize = 113;
@@ -76,6 +78,7 @@ pub const E2BIG: u32 = 7;
 pub const ENOSYS: u32 = 38;
 pub const ENOTSOCK: u32 = 88;
 pub const X_OK: usize = 1;
+pub const R_OK: usize = 4;
 pub const PATH_MAX: usize = 4096;
 
 /// Memory that the kernel or [`append`] fills.
@@ -142,6 +145,12 @@ pub unsafe fn close(fd: isize) {
 /// The part of `room` that was filled; empty on failure.
 pub unsafe fn read<const N: usize>(fd: isize, room: &mut Room<N>) -> &[u8] {
     let n = syscall(number::READ, [fd as usize, room.as_mut_ptr() as usize, N, 0, 0, 0]);
+    filled(room, n)
+}
+
+/// The part of `room` that was filled from so far into the file; empty on failure.
+pub unsafe fn pread<const N: usize>(fd: isize, room: &mut Room<N>, at: u64) -> &[u8] {
+    let n = syscall(number::PREAD, [fd as usize, room.as_mut_ptr() as usize, N, at as usize, 0, 0]);
     filled(room, n)
 }
 
@@ -317,4 +326,12 @@ pub unsafe fn append(to: *mut u8, text: &[u8]) -> *mut u8 {
         i += 1;
     }
     to.add(n)
+}
+
+/// Makes bytes zero.
+#[inline(never)]
+pub unsafe fn clear(at: *mut u8, length: usize) {
+    for i in 0..length {
+        *at.add(i) = 0;
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use zcache_proto::trace;
 
-use crate::clocks::tells_time;
+use crate::clocks::{Beginnings, tells_time};
 use crate::compilers::toolchain::owns;
 use crate::compilers::zig::is_launcher;
 use crate::compilers::{EnvRule, Family};
@@ -23,6 +23,7 @@ const MOVABLE: usize = 64 << 20;
 /// The variable that stands for the date where sources ask for it.
 pub const DATE: &[u8] = b"SOURCE_DATE_EPOCH";
 const ENOENT: u32 = 2;
+const ENXIO: u32 = 6;
 const ENOTDIR: u32 = 20;
 const ENAMETOOLONG: u32 = 36;
 const S_IFMT: u64 = 0o170_000;
@@ -44,14 +45,16 @@ pub fn distill(records: &[Record<'_>], family: &dyn Family, call: &Invocation, s
     let (made, out) = (BTreeSet::new(), Distilled::default());
     let mut distiller = Distiller { family, env, argv, scene, images: &images, made, movable: MOVABLE, out };
     distiller.programs();
+    let beginnings = Beginnings::of(records, &images);
     for (index, record) in records.iter().enumerate() {
         if let Some(asked) = images.starts.asked_by(index).filter(|_| !images.is_exempt(index)) {
             distiller.started(&records[asked], record);
         }
-        if !images.is_exempt(index) && !distiller.calls_back(index, record) {
+        if !images.is_exempt(index) && !beginnings.covers(index) && !distiller.calls_back(index, record) {
             distiller.record(record, images.of_record(index), images.starts.failure(index));
         }
     }
+    distiller.out.scripts = beginnings.scripts;
     distiller.finish()
 }
 
@@ -195,7 +198,8 @@ impl Distiller<'_, '_> {
         if is_absence(errno) {
             let absent = if own { &mut self.out.absent } else { &mut self.out.absent_before };
             absent.insert(path);
-        } else {
+        } else if !(errno == ENXIO && path == b"/dev/tty") {
+            // A process without a terminal is told so; what would have been said there is a message.
             self.out.refusals.insert(Refusal::Unreadable(path));
         }
     }

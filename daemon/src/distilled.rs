@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::compilers::toolchain::{is_below, parent};
 use crate::manifest::Kind;
 use crate::refusal::Refusal;
+use crate::scripts::Interpreter;
 
 /// What a compile read, looked for and made.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub struct Distilled {
     pub undated: BTreeSet<Vec<u8>>,
     /// Those among them of which it is not known what else was looked for because of them.
     pub unprobed: BTreeSet<Vec<u8>>,
+    /// Files read by interpreters that asked for the time when they began: a look at them says whether they use it.
+    pub scripts: BTreeMap<Vec<u8>, Interpreter>,
     /// Programs that could not be watched and that tell what they read.
     pub declaring: BTreeSet<Vec<u8>>,
     /// Files and links made.
@@ -120,6 +123,7 @@ impl Distilled {
             sources,
             undated,
             unprobed,
+            scripts,
             declaring,
             outputs,
             directories,
@@ -156,6 +160,7 @@ impl Distilled {
         self.sources.extend(sources);
         self.undated.extend(undated);
         self.unprobed.extend(unprobed);
+        self.scripts.extend(scripts);
         self.declaring.extend(declaring);
         self.outputs.extend(outputs);
         self.directories.extend(directories);

@@ -11,12 +11,13 @@ use zcache_proto::Digest;
 use crate::compiled::{Compiled, Input};
 use crate::compilers::toolchain::{file_name, is_compilers_header};
 use crate::distill::DATE;
-use crate::facts::{attributes, library, listing, look, which};
+use crate::facts::{self, attributes, library, listing, look, which};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::manifest::{Expectation, Kind, by_role};
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
 use crate::roles::{Role, RolePath};
+use crate::scripts::Scripts;
 use crate::sources::{Marks, Sources};
 use crate::twins::{Look, twins};
 
@@ -32,6 +33,8 @@ pub struct Knowledge<'a> {
     pub plugins: &'a Plugins,
     /// What sources name.
     pub sources: &'a Sources,
+    /// What scripts ask their interpreters for.
+    pub scripts: &'a Scripts,
 }
 
 /// All that has to hold, in no order, and what the project's sources name.
@@ -78,10 +81,16 @@ impl Expectations<'_> {
                 self.words(at, marks)?;
                 sources.entry(digest).or_default().push(input);
             }
+            if let Some(reader) = seen.scripts.get(at) {
+                let tells = knows.scripts.tells_time(path(at), digest, *reader);
+                if tells.map_err(|_| Refusal::Changed(at.clone()))? {
+                    return Err(Refusal::Clock);
+                }
+            }
             self.all.push(Expectation::Content(self.by(at), digest));
         }
         if environment {
-            self.all.push(Expectation::Environment(self.compiled.invocation.env.digest()));
+            self.all.push(Expectation::Environment(facts::environment(&self.compiled.invocation)));
         }
         self.twins(sources);
         Ok(())

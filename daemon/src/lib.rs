@@ -50,6 +50,7 @@ pub mod recent;
 pub mod records;
 pub mod refusal;
 pub mod roles;
+pub mod scripts;
 pub mod scrub;
 pub mod server;
 pub mod service;

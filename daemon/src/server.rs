@@ -27,6 +27,7 @@ use crate::directories::Directories;
 use crate::failpoint::{self, Point};
 use crate::inputs::Inputs;
 use crate::plugins::Plugins;
+use crate::scripts::Scripts;
 use crate::scrub::Patrol;
 use crate::service::Service;
 use crate::sources::Sources;
@@ -131,6 +132,7 @@ fn cache(store: Store) -> Cache {
         directories: Directories::default(),
         plugins: Plugins::default(),
         sources: Sources::default(),
+        scripts: Scripts::default(),
         linking: std::sync::RwLock::new(()),
     };
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2));

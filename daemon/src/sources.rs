@@ -45,8 +45,12 @@ impl Marks {
         }
     }
 
-    /// What `text` names.
+    /// What `text` names. A precompiled header of gcc's holds every word that the compiler knows, whether its sources
+    /// named it or not: the clock tells of dates, since gcc asks for the time when it comes to one.
     pub fn of(text: &[u8]) -> Self {
+        if text.starts_with(b"gpch") {
+            return Self { own_path: true, ..Self::default() };
+        }
         let names = |words: &[&str]| words.iter().any(|word| memmem::find(text, word.as_bytes()).is_some());
         Self {
             date: names(&["__DATE__", "__TIME__"]),
@@ -118,6 +122,7 @@ mod tests {
         assert_eq!(Marks::of(b"#define T __TIME__"), Marks { date: true, ..Marks::default() });
         assert_eq!(Marks::of(b"\"\" __TIMESTAMP__"), Marks { timestamp: true, ..Marks::default() });
         assert_eq!(Marks::of(b"asm(\".incbin\")"), Marks { probes: true, ..Marks::default() });
+        assert_eq!(Marks::of(b"gpch __DATE__ __TIMESTAMP__"), Marks { own_path: true, ..Marks::default() });
         assert_eq!(Marks::of(b"unsigned h = hash(__FILE__);"), Marks { own_path: true, ..Marks::default() });
         assert_eq!(Marks::of(b"#define __cpp_lib_source_location 1"), Marks::default());
         assert_eq!(Marks::of(b"#define a(e) __assert_fail(#e, __FILE__, __LINE__)"), Marks::default());
