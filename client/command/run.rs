@@ -132,8 +132,10 @@ fn summary() -> String {
     let refusal = config().ok().and_then(|config| Room::of(&config.dir).refusal());
     let problem = refusal.and_then(|refusal| problem(&refusal.to_string()));
     match asked {
-        Ok(build) if build.invocations == 0 => way::unseen(),
-        Ok(build) => [counts(&build)].into_iter().chain(problem).collect::<Vec<_>>().join("; "),
+        Ok(build) => {
+            let came_to = if build.invocations == 0 { way::unseen() } else { counts(&build) };
+            [came_to].into_iter().chain(problem).collect::<Vec<_>>().join("; ")
+        }
         Err(SessionError::Absent) => {
             "the daemon ended before the command did; what it counted is in `zcache status`".into()
         }
