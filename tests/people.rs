@@ -193,7 +193,7 @@ fn variables_of_sccaches_are_named_and_not_passed_over() {
         assert!(!without.contains("SCCACHE_"), "{line}: {without}");
     }
     // A compile prints what the compiler prints.
-    let bare = said(&mut with(world.command("gcc")).args(["-c", "p/x.c"]));
+    let bare = said(with(world.command("gcc")).args(["-c", "p/x.c"]));
     assert_eq!(said(with(world.command(CLIENT)).args(["gcc", "-c", "p/x.c"])), bare);
 }
 

@@ -1,6 +1,5 @@
 //! Daemon: finding, starting and stopping it for people. Knows the socket's surroundings, not what the daemon does.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,7 +18,7 @@ use zcache_proto::v1;
 
 use crate::failure::Failure;
 use crate::holder::Holder;
-use crate::links::is_program;
+use crate::links::program_of;
 use crate::settings::unheard;
 use crate::text;
 
@@ -150,18 +149,8 @@ pub fn halt(endpoint: &Endpoint) -> Result<Option<v1::Daemon>, Failure> {
 /// One of zcache's programs: beside this one, or in PATH.
 pub fn program(name: &str) -> Option<PathBuf> {
     let own = std::env::current_exe().ok();
-    let beside = own.and_then(|own| Some(own.parent()?.join(name)));
-    beside.filter(|path| runs(path)).or_else(|| in_path(OsStr::new(name)))
-}
-
-/// The program of this name in PATH.
-pub fn in_path(name: &OsStr) -> Option<PathBuf> {
-    let path = variable("PATH").unwrap_or_default();
-    std::env::split_paths(&path).filter_map(|dir| std::path::absolute(dir.join(name)).ok()).find(|path| runs(path))
-}
-
-fn runs(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|meta| is_program(&meta))
+    let beside = own.and_then(|own| program_of(own.parent()?.join(name).as_os_str()));
+    beside.or_else(|| std::path::absolute(program_of(name.as_ref())?).ok())
 }
 
 /// What the trouble is, and where a daemon did not start, why.

@@ -2,18 +2,17 @@
 //! decides what this program is: it becomes the client. Subcommands go before compilers of the same name.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
 use zcache_client::command::NAME;
 use zcache_daemon::builds::DRIVERS;
-use zcache_daemon::compilers::is_compiler;
+use zcache_proto::driver::Driver;
 
-use crate::daemon::{in_path, program};
+use crate::daemon::program;
 use crate::failure::Failure;
-use crate::links::is_program;
+use crate::links::program_of;
 
 /// What the words after `zcache` are, that are no subcommand's.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,11 +32,7 @@ pub fn serve(words: &[OsString], is_verb: impl Fn(&OsStr) -> bool) -> Result<(),
     if is_verb(first) {
         return Ok(());
     }
-    let is_there = |name: &OsStr| match name.as_encoded_bytes().contains(&b'/') {
-        true => fs::metadata(name).is_ok_and(|meta| is_program(&meta)),
-        false => in_path(name).is_some(),
-    };
-    match meant(first, rest, is_there) {
+    match meant(first, rest, |name| program_of(name).is_some()) {
         Meant::Nothing => Ok(()),
         Meant::Build => Err(Failure::Config(format!(
             "{0} is no subcommand of zcache's; `zcache run -- {0} …` runs it with the cache in front of its compilers",
@@ -54,7 +49,9 @@ fn meant(first: &OsStr, rest: &[OsString], is_there: impl Fn(&OsStr) -> bool) ->
         _ if first.as_encoded_bytes().starts_with(b"-") || !is_there(first) => Meant::Nothing,
         Some(name) if DRIVERS.contains(&name) => Meant::Build,
         // cargo names its compiler by a path, which may have any name.
-        _ if first.as_encoded_bytes().contains(&b'/') || is_compiler(name.as_encoded_bytes()) => Meant::Compile,
+        _ if first.as_encoded_bytes().contains(&b'/') || Driver::of(name.as_encoded_bytes()).is_some() => {
+            Meant::Compile
+        }
         // So may others: nobody compiles without an option. A mistyped subcommand may be a program's name as well.
         _ if has_options => Meant::Compile,
         _ => Meant::Nothing,
