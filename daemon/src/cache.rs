@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use zcache_proto::{Digest, v1};
@@ -13,7 +13,6 @@ use zcache_proto::{Digest, v1};
 use crate::builds::{Builds, Place};
 use crate::commit::Shelf;
 use crate::compiled::{Compiled, Fresh};
-use crate::compilers::argfile::BYTES_MAX;
 use crate::compilers::{self, Bypass, Command};
 use crate::declared::{Declarations, declare};
 use crate::directories::{View, alias};
@@ -29,11 +28,12 @@ use crate::nested::Nested;
 use crate::observation::{TraceError, records};
 use crate::occupied;
 use crate::places::Places;
-use crate::process::{self, Process, Root};
+use crate::process::{self, Process};
 use crate::refusal::Refusal;
 use crate::stats::Stats;
 use crate::store::now_s;
 use crate::unused::Unused;
+use crate::vantage::{absolute, argument_file, name_of_cwd, sees_as_we_do};
 use crate::{trace, wire};
 
 /// How long the disk's refusals are counted in silence after one was said.
@@ -110,7 +110,7 @@ impl Cache {
         let client = pid.map_or_else(|| Some(Process::unseen()), Process::get);
         let client = client.ok_or_else(|| io::Error::other("the client is gone"))?;
         let program = fs::metadata(format!("/proc/{}/exe", client.pid)).ok();
-        let pwd = name_of(&invocation);
+        let pwd = name_of_cwd(&invocation);
         let invocation = Invocation { client: program.map(|meta| (meta.dev(), meta.ino())), pwd, ..invocation };
         let command = sees_as_we_do(client.pid, &invocation.cwd)
             .and_then(|()| compilers::parse(&invocation, |file| argument_file(&invocation.cwd, file)))
@@ -389,37 +389,4 @@ fn refuse(stats: &Mutex<Stats>, command: &str, refusal: &Refusal) {
 
 fn compiler(command: &Result<Arc<Command>, Bypass>) -> &'static str {
     command.as_ref().map_or("other", |command| command.family.name())
-}
-
-/// Whether the process finds the same files as the daemon by the same paths.
-fn sees_as_we_do(pid: u32, cwd: &[u8]) -> Result<(), Bypass> {
-    static OWN: OnceLock<Option<Root>> = OnceLock::new();
-    let own = OWN.get_or_init(|| process::root(std::process::id()));
-    match own.is_some() && process::root(pid) == *own {
-        false => Err(Bypass::OtherNamespace),
-        true if !process::is_in(pid, path(cwd)) => Err(Bypass::DirectoryGone),
-        true => Ok(()),
-    }
-}
-
-/// What `PWD` calls the current directory. One that names another directory, or none, is passed over by compilers.
-fn name_of(invocation: &Invocation) -> Vec<u8> {
-    let cwd = &invocation.cwd;
-    let named = invocation.env.get(b"PWD").filter(|pwd| pwd.starts_with(b"/") && pwd != cwd);
-    let identity = |at: &[u8]| fs::metadata(path(at)).map(|meta| (meta.dev(), meta.ino())).ok();
-    let named = named.filter(|pwd| identity(pwd).is_some_and(|there| Some(there) == identity(cwd)));
-    named.unwrap_or(cwd).to_vec()
-}
-
-fn absolute(cwd: &[u8], file: &[u8]) -> Vec<u8> {
-    if file.starts_with(b"/") { file.to_vec() } else { [cwd, b"/", file].concat() }
-}
-
-fn argument_file(cwd: &[u8], file: &[u8]) -> Option<Vec<u8>> {
-    let at = absolute(cwd, file);
-    fs::metadata(path(&at)).ok().filter(fs::Metadata::is_file)?;
-    // One byte more than is taken in, whatever the file has grown to meanwhile.
-    let mut text = Vec::new();
-    fs::File::open(path(&at)).ok()?.take(BYTES_MAX as u64 + 1).read_to_end(&mut text).ok()?;
-    Some(text)
 }

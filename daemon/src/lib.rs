@@ -63,4 +63,5 @@ pub mod template;
 pub mod trace;
 pub mod twins;
 pub mod unused;
+pub mod vantage;
 pub mod wire;

@@ -26,6 +26,8 @@ impl Nested {
         seen.env.retain(handed_down);
         seen.env_by_role.retain(handed_down);
         seen.env_shown.retain(handed_down);
+        // It may have asked where it is.
+        seen.told.insert(inner.cwd.clone());
         // Nobody saw the client search for what it was called for.
         seen.programs.insert(inner.program.clone());
         seen.absent_before.extend(passed_over(inner));
