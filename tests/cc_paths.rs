@@ -9,7 +9,7 @@ use fixture::settle;
 use harness::{CLIENT, Counts, World, assert_same, effect};
 
 const SOURCE: &str = "#include \"inc/h.h\"\nint f(int x) { return x + H; }\n";
-const NAMES_ITSELF: &str = "#include \"inc/h.h\"\nconst char *f(void) { int unused; return __FILE__ NAME; }\n";
+const NAMES_ITSELF: &str = "#include \"inc/n.h\"\nconst char *f(void) { int unused; return __FILE__ NAME; }\n";
 
 /// Compiles in the checkouts `one` and `other`, compared with bare in each. Says how the second was answered.
 fn in_both(compiler: &str, source: &str, arguments: &str) -> Counts {
@@ -20,7 +20,8 @@ fn in_both(compiler: &str, source: &str, arguments: &str) -> Counts {
             world.remove(checkout);
             world.write(&[
                 (&format!("{checkout}/src/x.c"), source),
-                (&format!("{checkout}/src/inc/h.h"), "#define H 1\n#define NAME __FILE__\n"),
+                (&format!("{checkout}/src/inc/h.h"), "#define H 1\n"),
+                (&format!("{checkout}/src/inc/n.h"), "#define NAME __FILE__\n"),
                 (&format!("{checkout}/build/.keep"), ""),
             ]);
         };

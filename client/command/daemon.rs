@@ -1,7 +1,7 @@
 //! Daemon: finding, starting and stopping it for people. Knows the socket's surroundings, not what the daemon does.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use zcache_client::pulse::is_stopped;
 use zcache_client::session::{Session, SessionError};
 use zcache_client::start::{By, connect_or_start};
 use zcache_client::trouble::Trouble;
+use zcache_daemon::address;
 use zcache_daemon::config::Config;
 use zcache_daemon::process::Process;
 use zcache_daemon::server::variable;
@@ -18,6 +19,7 @@ use zcache_proto::v1;
 
 use crate::failure::Failure;
 use crate::holder::Holder;
+use crate::links::is_program;
 use crate::text;
 
 /// How long `zcache stop` waits for the daemon to finish what it has accepted.
@@ -28,8 +30,20 @@ pub const ANSWER: Duration = Duration::from_secs(10);
 /// How long a person waits for the store to be emptied.
 pub const CLEARED: Duration = Duration::from_secs(60);
 
-/// Where the daemon of this environment listens.
+/// Where the daemon of this environment listens, or, where there is none, the one that the store says serves it.
 pub fn endpoint() -> Endpoint {
+    let own = own_endpoint();
+    let is_held = |endpoint: &Endpoint| Holder::of(&endpoint.lock()) != Holder::Nobody;
+    if is_held(&own) {
+        return own;
+    }
+    let store = Config::load(variable).ok().map(|config| config.dir);
+    let other = store.and_then(|dir| address::of(&dir)).map(|socket| Endpoint { socket });
+    other.filter(is_held).unwrap_or(own)
+}
+
+/// Where clients of this environment look for the daemon.
+pub fn own_endpoint() -> Endpoint {
     Endpoint::from_env(variable, nix::unistd::getuid().as_raw())
 }
 
@@ -62,10 +76,10 @@ fn check_going(holder: Holder) -> Result<(), SessionError> {
 }
 
 /// A connection to the daemon, started where there is none.
-pub fn started(endpoint: &Endpoint) -> Result<Session, Failure> {
+pub fn started(endpoint: &Endpoint, by: By) -> Result<Session, Failure> {
     check_going(Holder::of(&endpoint.lock()))?;
     let program = program("zcached");
-    connect_or_start(endpoint, By::Person).map_err(|error| match (&error, program) {
+    connect_or_start(endpoint, by).map_err(|error| match (&error, program) {
         (SessionError::Trouble(Trouble::Unstartable), None) => {
             Failure::new("the daemon did not start: zcached is neither beside zcache nor in PATH")
         }
@@ -79,16 +93,24 @@ pub fn start() -> Result<(), Failure> {
     config()?;
     let endpoint = endpoint();
     let before = Holder::of(&endpoint.lock());
-    let mut session = started(&endpoint)?;
+    let mut session = started(&endpoint, By::Person)?;
     let report = session.ask(ANSWER, async |client| client.status(v1::StatusRequest {}).await)?;
     let daemon = report.daemon.unwrap_or_default();
     let verb = if before == Holder::Nobody { "started" } else { "already running" };
     text::print(&format!("{verb}: pid {}, {}\n", daemon.pid, daemon.socket))
 }
 
-/// `zcache stop`.
-pub fn stop() -> Result<(), Failure> {
-    match halt(&endpoint())? {
+/// `zcache stop`. That there is nothing to stop is no failure, except to those who know sccache.
+pub fn stop(as_sccache: bool) -> Result<(), Failure> {
+    match halt(&endpoint()) {
+        Err(error) if as_sccache => Err(Failure::Config(error.to_string())),
+        Ok(None) if as_sccache => Err(Failure::Config("couldn't connect to server: no daemon is running".to_owned())),
+        halted => report_halt(halted?),
+    }
+}
+
+fn report_halt(halted: Option<v1::Daemon>) -> Result<(), Failure> {
+    match halted {
         None => text::print("no daemon is running\n"),
         Some(daemon) => {
             let again = match daemon.activation.as_str() {
@@ -127,10 +149,17 @@ pub fn halt(endpoint: &Endpoint) -> Result<Option<v1::Daemon>, Failure> {
 pub fn program(name: &str) -> Option<PathBuf> {
     let own = std::env::current_exe().ok();
     let beside = own.and_then(|own| Some(own.parent()?.join(name)));
+    beside.filter(|path| runs(path)).or_else(|| in_path(OsStr::new(name)))
+}
+
+/// The program of this name in PATH.
+pub fn in_path(name: &OsStr) -> Option<PathBuf> {
     let path = variable("PATH").unwrap_or_default();
-    let in_path = std::env::split_paths(&path).filter_map(|dir| std::path::absolute(dir.join(name)).ok());
-    let runs = |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.mode() & 0o111 != 0);
-    beside.into_iter().chain(in_path).find(runs)
+    std::env::split_paths(&path).filter_map(|dir| std::path::absolute(dir.join(name)).ok()).find(|path| runs(path))
+}
+
+fn runs(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| is_program(&meta))
 }
 
 /// What the trouble is, and where a daemon did not start, why.

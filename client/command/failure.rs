@@ -11,7 +11,7 @@ use zcache_daemon::store::OpenError;
 /// Why it failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// The configuration is wrong.
+    /// The user's words or settings are at fault, or the caller expects to be told as if they were.
     Config(String),
     /// It did not work.
     Failed(String),

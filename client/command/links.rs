@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use zcache_daemon::server::variable;
+use zcache_proto::private::{self, Others};
 use zcache_proto::trace;
 
 use crate::daemon::config;
@@ -154,12 +155,12 @@ fn replace(link: &Path, client: &Path) -> io::Result<()> {
 
 /// A directory of the user's that nobody else can put programs into.
 fn private(dir: &Path) -> Result<(), Failure> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| at(dir, error))?;
-    let meta = fs::symlink_metadata(dir).map_err(|error| at(dir, error))?;
-    if meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o022 == 0 {
-        return Ok(());
+    if private::sudo_intrudes(dir, variable).is_some() {
+        return Err(Failure::new(format!("{} would be in the way of who called sudo", dir.display())));
     }
-    Err(Failure::new(format!("{} is not a directory that you alone can write to", dir.display())))
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| at(dir, error))?;
+    private::check(dir, Others::Look)
+        .map_err(|_| Failure::new(format!("{} is not a directory that you alone can write to", dir.display())))
 }
 
 fn at(path: &Path, error: io::Error) -> Failure {

@@ -1,18 +1,21 @@
 //! `zcache`: the command for people. Reads the command line and hands each subcommand to the module that knows it;
 //! knows nothing of what they do.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 mod daemon;
 mod export;
 mod failure;
 mod holder;
 mod links;
+mod mixed_up;
 mod report;
 mod run;
+mod sccache;
+mod sccache_settings;
 mod service;
 mod settings;
 mod status;
@@ -22,6 +25,7 @@ mod text;
 mod unit;
 
 use failure::Failure;
+use status::Form;
 
 const RUN: &str = "\
 For example: zcache run -- cargo build --release
@@ -54,11 +58,18 @@ enum Verb {
         /// Print the report as JSON, whose field names are stable
         #[arg(long)]
         json: bool,
+        /// Print the numbers as sccache does, for scripts that ask `sccache` for its JSON
+        #[arg(long, hide = true, conflicts_with = "json")]
+        as_sccache: bool,
     },
     /// Start the daemon, if none is running; compiles do so by themselves
     Start,
     /// Let the daemon finish what it has accepted, and wait until it is gone
-    Stop,
+    Stop {
+        /// Fail where no daemon is running, as sccache does
+        #[arg(long, hide = true)]
+        as_sccache: bool,
+    },
     /// Set all counters to zero; the store stays as it is
     Zero,
     /// Empty the store; builds that are running go on
@@ -88,12 +99,23 @@ enum Service {
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().verb {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let is_verb = |word: &OsStr| word == "help" || Arguments::command().find_subcommand(word).is_some();
+    mixed_up::serve(&words, is_verb).and_then(|()| obey(Arguments::parse().verb)).unwrap_or_else(|failure| {
+        text::note(&failure.to_string());
+        failure.code()
+    })
+}
+
+fn obey(verb: Verb) -> Result<ExitCode, Failure> {
+    match verb {
         Verb::Run { command } => run::run(&command),
         Verb::Env => succeeded(export::show()),
-        Verb::Status { json } => succeeded(status::show(json)),
+        Verb::Status { as_sccache: true, .. } => succeeded(status::show(Form::Sccache)),
+        Verb::Status { json: true, .. } => succeeded(status::show(Form::Json)),
+        Verb::Status { .. } => succeeded(status::show(Form::Text)),
         Verb::Start => succeeded(daemon::start()),
-        Verb::Stop => succeeded(daemon::stop()),
+        Verb::Stop { as_sccache } => succeeded(daemon::stop(as_sccache)),
         Verb::Zero => succeeded(store::zero()),
         Verb::Clear => succeeded(store::clear()),
         Verb::Gc => succeeded(store::gc()),
@@ -101,11 +123,7 @@ fn main() -> ExitCode {
         Verb::Service(Service::Install) => succeeded(service::install()),
         Verb::Service(Service::Uninstall) => succeeded(service::uninstall()),
         Verb::Config => succeeded(settings::show()),
-    };
-    done.unwrap_or_else(|failure| {
-        text::note(&failure.to_string());
-        failure.code()
-    })
+    }
 }
 
 fn succeeded(done: Result<(), Failure>) -> Result<ExitCode, Failure> {
@@ -115,7 +133,6 @@ fn succeeded(done: Result<(), Failure>) -> Result<ExitCode, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {

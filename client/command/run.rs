@@ -13,15 +13,17 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use zcache_client::command::NAME;
 use zcache_client::session::SessionError;
+use zcache_client::start::By;
 use zcache_client::trouble::Trouble;
 use zcache_daemon::process::{Process, ancestors};
 use zcache_daemon::server::variable;
 use zcache_proto::v1;
 
-use crate::daemon::{ANSWER, config, endpoint, running, started};
+use crate::daemon::{ANSWER, config, endpoint, explain, own_endpoint, running, started};
 use crate::failure::Failure;
 use crate::links::identity;
 use crate::report::counts;
+use crate::sccache_settings;
 use crate::surroundings::{Surroundings, WRAPPER, client, note_replaced};
 use crate::text;
 
@@ -36,6 +38,9 @@ pub fn run(command: &[OsString]) -> Result<ExitCode, Failure> {
     let ready = if is_disabled { Err(Failure::new("ZCACHE_DISABLE is set")) } else { prepare(&client) };
     if let Err(failure) = &ready {
         text::note(&format!("running without the cache: {}", one_line(&failure.to_string())));
+    }
+    if let Some(remark) = sccache_settings::remark(std::env::vars_os()) {
+        text::note(&remark);
     }
     let [name, arguments @ ..] = command else { return Err(Failure::new("nothing to run")) };
     let status = match supervise(Command::new(name).args(arguments).envs(variables)) {
@@ -81,7 +86,7 @@ fn prepare(client: &Path) -> Result<(), Failure> {
     if above.iter().any(is_client) {
         return Ok(running(&endpoint()).map(drop)?);
     }
-    started(&endpoint()).map(drop)
+    started(&endpoint(), By::Build).map(drop)
 }
 
 fn refuse(name: &OsStr, error: &io::Error) -> ExitCode {
@@ -131,8 +136,9 @@ fn pass_on(signals: &SignalFd, pid: Pid) {
 /// What the build came to.
 fn summary() -> String {
     let endpoint = endpoint();
-    if let Some(trouble) = Trouble::find(&endpoint) {
-        return trouble.explain();
+    let own = own_endpoint();
+    if let Some(trouble) = Trouble::find(&own) {
+        return explain(trouble, &own);
     }
     let pid = std::process::id();
     let asked = running(&endpoint)

@@ -1,6 +1,7 @@
 //! Service: zcached under the user's systemd, started by the first compile that connects. Knows systemctl and where
 //! units go; their text is `unit`'s.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -8,6 +9,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::fcntl::{Flock, FlockArg};
+use zcache_daemon::address;
+use zcache_daemon::config::Config;
 use zcache_daemon::server::variable;
 use zcache_proto::endpoint::Endpoint;
 
@@ -37,6 +40,10 @@ pub fn install() -> Result<(), Failure> {
     let turn = turn(&endpoint)?;
     release()?;
     halt(&endpoint)?;
+    // Nor may one that others started have the service's store.
+    if let Some(socket) = Config::load(seen).ok().and_then(|config| address::of(&config.dir)) {
+        halt(&Endpoint { socket })?;
+    }
     fs::create_dir_all(&units)?;
     fs::write(units.join(SOCKET), unit::SOCKET)?;
     fs::write(units.join(SERVICE), service)?;
@@ -129,6 +136,12 @@ fn systemctl(words: &[&str]) -> Result<String, Failure> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(Failure::new(format!("systemctl --user {}: {}", words.join(" "), said.trim())))
+}
+
+/// A variable, where the service sees it.
+fn seen(name: &str) -> Option<OsString> {
+    let is_unseen = UNSEEN.iter().any(|(unseen, _)| *unseen == name);
+    if is_unseen { None } else { variable(name) }
 }
 
 fn explain_unseen() {

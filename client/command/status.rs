@@ -1,33 +1,56 @@
 //! Status: gets the report, from the daemon or of a store at rest, and prints it. What it looks like is `report`'s.
 
 use zcache_client::session::{SessionError, check_place};
-use zcache_client::trouble::Trouble;
+use zcache_client::trouble::{Trouble, unasked};
 use zcache_daemon::config::Config;
 use zcache_daemon::status::at_rest;
 use zcache_proto::endpoint::Endpoint;
 use zcache_proto::v1::{self, StatusReport};
 
-use crate::daemon::{ANSWER, config, endpoint, explain, running};
+use crate::daemon::{ANSWER, config, endpoint, explain, own_endpoint, running};
 use crate::failure::Failure;
 use crate::holder::Holder;
 use crate::report;
+use crate::sccache;
+use crate::sccache_settings;
 use crate::store;
-use crate::text;
+use crate::text::{self, count};
+
+/// How the report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// For people.
+    Text,
+    /// For scripts.
+    Json,
+    /// For scripts that know sccache.
+    Sccache,
+}
 
 /// `zcache status`: exits with success whatever state things are in, for telling which is its purpose.
-pub fn show(json: bool) -> Result<(), Failure> {
+pub fn show(form: Form) -> Result<(), Failure> {
     let config = config()?;
     let endpoint = endpoint();
     let Seen { mut report, absence, mut notes } = look(&config, &endpoint);
-    let noted = Trouble::find(&endpoint).map(|trouble| explain(trouble, &endpoint));
+    let own = own_endpoint();
+    let noted = Trouble::find(&own).map(|trouble| explain(trouble, &own));
+    let is_missed = noted.is_some() || report.daemon.is_none();
     notes.extend(noted.filter(|noted| !notes.contains(noted)));
-    if json {
-        notes.iter().for_each(|note| text::note(note));
-        report.totals.get_or_insert_default();
-        let json = serde_json::to_string_pretty(&report).map_err(|error| Failure::new(error.to_string()))?;
-        return text::print(&format!("{json}\n"));
+    let unasked = unasked(&own);
+    if is_missed && unasked > 0 {
+        notes.push(format!("{} ran without it", count(unasked, "compile", "compiles")));
     }
-    text::print(&report::render(&report, absence, &notes))
+    notes.extend(sccache_settings::remark(std::env::vars_os()));
+    if form == Form::Text {
+        return text::print(&report::render(&report, absence, &notes));
+    }
+    notes.iter().for_each(|note| text::note(note));
+    report.totals.get_or_insert_default();
+    let json = match form {
+        Form::Sccache => serde_json::to_string(&sccache::server_info(&report)),
+        _ => serde_json::to_string_pretty(&report),
+    };
+    text::print(&format!("{}\n", json.map_err(|error| Failure::new(error.to_string()))?))
 }
 
 /// A report and how it came about.

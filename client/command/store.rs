@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use zcache_client::session::SessionError;
+use zcache_daemon::address;
 use zcache_daemon::status::STATS;
 use zcache_daemon::store::{OpenError, Store};
 use zcache_proto::v1;
@@ -99,7 +100,11 @@ fn at_rest<T>(
 /// Why the store at `dir` does not open, with the process that has it.
 pub fn explain(error: &OpenError, dir: &Path) -> Failure {
     match error {
-        OpenError::InUse(_) => Failure::new(format!("{error}{}", Holder::of(&dir.join("LOCK")).remark())),
+        OpenError::InUse(_) => {
+            let holder = Holder::of(&dir.join("LOCK")).remark();
+            let at = address::of(dir).map(|socket| format!("; its socket is {}", socket.display())).unwrap_or_default();
+            Failure::new(format!("{error}{holder}{at}"))
+        }
         _ => Failure::new(error.to_string()),
     }
 }

@@ -49,7 +49,7 @@ pub fn describe(command: &Command, parent: Option<Parent>, lacks_stream: bool) -
         argv: command.argv.iter().map(bytes).collect(),
         program: command.program.as_os_str().as_bytes().to_vec(),
         cwd: env::current_dir().unwrap_or_default().into_os_string().into_vec(),
-        environment: environment(),
+        environment: environment(command),
         umask: current_umask(),
         stdin: source,
         terminals: terminals(),
@@ -77,9 +77,12 @@ fn reads_stdin(arguments: &[OsString]) -> bool {
 }
 
 /// The environment that the compiler gets, without what we add.
-fn environment() -> Vec<Vec<u8>> {
+fn environment(command: &Command) -> Vec<Vec<u8>> {
     let ours = |name: &OsString| name == parent::VARIABLE;
-    let join = |(name, value): (OsString, OsString)| [name.as_bytes(), b"=", value.as_bytes()].concat();
+    let join = |(name, value): (OsString, OsString)| {
+        let value = command.path.as_ref().filter(|_| name == "PATH").unwrap_or(&value);
+        [name.as_bytes(), b"=", value.as_bytes()].concat()
+    };
     env::vars_os().filter(|(name, _)| !ours(name)).map(join).collect()
 }
 

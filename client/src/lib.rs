@@ -14,6 +14,7 @@ pub mod output;
 pub mod own_streams;
 pub mod parent;
 pub mod pulse;
+pub mod sccache;
 pub mod session;
 pub mod shim;
 pub mod start;

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::geteuid;
 use zcache_proto::endpoint::Endpoint;
+use zcache_proto::private::{self, Others};
 use zcache_proto::trace;
 
 use crate::limits::{longest_file, longest_trace};
@@ -119,17 +121,18 @@ fn install_in(dir: &Path, name: &str) -> io::Result<PathBuf> {
 /// The directory's own path, made where there is none. Nobody else may be able to put a file there: it is loaded into
 /// compilers.
 fn private(dir: &Path) -> io::Result<PathBuf> {
-    let uid = nix::unistd::getuid().as_raw();
-    if fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_symlink() && meta.uid() != uid) {
+    if fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_symlink() && meta.uid() != geteuid().as_raw()) {
         return Err(io::Error::other("somebody else's link leads there"));
     }
     let own = fs::canonicalize(dir).or_else(|_| {
+        if private::sudo_intrudes(dir, |name| env::var_os(name)).is_some() {
+            return Err(io::Error::other("it would be in the way of who called sudo"));
+        }
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         fs::canonicalize(dir)
     })?;
-    let meta = fs::symlink_metadata(&own)?;
-    let private = meta.is_dir() && meta.uid() == uid && meta.mode() & 0o022 == 0;
-    if private { Ok(own) } else { Err(io::Error::other("others can write there")) }
+    private::check(&own, Others::Look).map_err(io::Error::other)?;
+    Ok(own)
 }
 
 fn too_short() -> io::Error {

@@ -5,8 +5,11 @@ use std::fs;
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doing {
-    /// It does not run: stopped, or dead and not collected.
+    /// It is stopped, and may be told to go on.
     Stopped,
+    /// It is over, whether or not its parent has collected it: what it held is free, and nothing comes of waiting. A
+    /// parent that never collects, as the first process of many containers, leaves it standing for ever.
+    Ended,
     /// It has worked since it was last looked at, or waits for a processor.
     Works,
     /// Neither: it waits for something else, or cannot be looked at.
@@ -31,7 +34,8 @@ impl Pulse {
         let Some((state, worked)) = state(self.pid) else { return Doing::Idles };
         let before = self.worked.replace(worked);
         match state {
-            'T' | 't' | 'Z' => Doing::Stopped,
+            'T' | 't' => Doing::Stopped,
+            'Z' | 'X' => Doing::Ended,
             'R' => Doing::Works,
             _ if before != Some(worked) || has_runnable(self.pid) => Doing::Works,
             _ => Doing::Idles,
@@ -39,17 +43,31 @@ impl Pulse {
     }
 }
 
-/// Whether a process exists that does not run.
+/// Whether a process is there that is stopped.
 pub fn is_stopped(pid: u32) -> bool {
     Pulse::of(pid).feel() == Doing::Stopped
 }
 
+/// When a process started, clock ticks since boot: it tells the process from a later one with its number.
+pub fn started(pid: u32) -> Option<u64> {
+    ticks(&stat(pid)?, 19)
+}
+
 /// State of the first thread, and the time for which all have had a processor, clock ticks.
 fn state(pid: u32) -> Option<(char, u64)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
-    let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
-    Some((fields.first()?.chars().next()?, ticks(11)?.saturating_add(ticks(12)?)))
+    let stat = stat(pid)?;
+    Some((stat.chars().next()?, ticks(&stat, 11)?.saturating_add(ticks(&stat, 12)?)))
+}
+
+/// The line of a process, from its state on.
+fn stat(pid: u32) -> Option<String> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    line.rsplit_once(") ").map(|(_, rest)| rest.to_owned())
+}
+
+/// The number in a field of what [`stat`] returned, the state being field 0.
+fn ticks(stat: &str, field: usize) -> Option<u64> {
+    stat.split(' ').nth(field)?.trim_end().parse().ok()
 }
 
 /// Whether a thread waits for a processor. Where a thousand processes do, it may for seconds, and hold what the first
@@ -83,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_seen_to_work_to_idle_and_to_be_stopped() {
+    fn a_process_is_seen_to_work_to_idle_to_be_stopped_and_to_end() {
         for (line, doing) in [("while :; do :; done", Doing::Works), ("read x", Doing::Idles)] {
             let mut child = Command::new("sh").args(["-c", line]).stdin(std::process::Stdio::piped()).spawn().unwrap();
             let mut pulse = Pulse::of(child.id());
@@ -91,7 +109,8 @@ mod tests {
             kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGSTOP).unwrap();
             assert!(comes_to(&mut pulse, Doing::Stopped), "{line}");
             child.kill().unwrap();
-            assert!(comes_to(&mut pulse, Doing::Stopped), "{line}: not collected yet");
+            assert!(comes_to(&mut pulse, Doing::Ended), "{line}: not collected yet");
+            assert!(!is_stopped(child.id()), "{line}: over and not collected");
             child.wait().unwrap();
             assert!(comes_to(&mut pulse, Doing::Idles), "{line}: gone");
         }

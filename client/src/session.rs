@@ -1,25 +1,25 @@
 //! Session: one client's conversation with the daemon, each step of it in bounded time. Knows the wire and the
 //! clock, not what the answers are for.
 
+use std::fs::FileType;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::unistd::{AccessFlags, access};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tonic::Streaming;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service, http};
 use zcache_proto::endpoint::Endpoint;
+use zcache_proto::private::{self, NotPrivate, Others};
 use zcache_proto::v1::cache_client::CacheClient;
 use zcache_proto::v1::lookup_event::Event;
 use zcache_proto::{MESSAGE_LIMIT, v1};
@@ -49,8 +49,8 @@ pub enum SessionError {
     #[error("{0} is not a socket; remove it, or set ZCACHE_SOCKET to another path")]
     NotASocket(String),
     /// Another user could be behind the socket.
-    #[error("{0} does not belong to you alone; nothing there is trusted")]
-    Unsafe(String),
+    #[error(transparent)]
+    Unsafe(#[from] NotPrivate),
     /// There is no place for its socket.
     #[error("{0} cannot be made: {1}; set ZCACHE_SOCKET or XDG_RUNTIME_DIR to another path")]
     NoPlace(String, io::Error),
@@ -60,6 +60,16 @@ pub enum SessionError {
     /// It does not answer.
     #[error("{}", .0.explain())]
     Trouble(Trouble),
+}
+
+impl SessionError {
+    /// Why the socket has no place where it should be.
+    pub fn of_place(why: NotPrivate) -> Self {
+        match why {
+            NotPrivate::Io { dir, error } => Self::NoPlace(dir.display().to_string(), error),
+            foreign => Self::Unsafe(foreign),
+        }
+    }
 }
 
 /// A connection to the daemon.
@@ -75,10 +85,10 @@ impl Session {
     /// Connects to the daemon at `endpoint`.
     pub fn connect(endpoint: &Endpoint) -> Result<Self, SessionError> {
         let lost = |error: io::Error| SessionError::Lost(error.to_string());
-        check(endpoint)?;
+        let socket = socket(endpoint)?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(lost)?;
         let stream = runtime.block_on(async {
-            let connecting = UnixStream::connect(&endpoint.socket);
+            let connecting = UnixStream::connect(&socket);
             match tokio::time::timeout(SILENCE, connecting).await {
                 Ok(Ok(stream)) => Ok(stream),
                 Ok(Err(error)) => Err(match error.kind() {
@@ -89,8 +99,7 @@ impl Session {
                 Err(_) => Err(SessionError::Trouble(Trouble::Silent)),
             }
         })?;
-        let daemon =
-            trusted_peer(&stream).ok_or_else(|| SessionError::Unsafe(endpoint.socket.display().to_string()))?;
+        let daemon = trusted_peer(&stream).ok_or(NotPrivate::Foreign(socket))?;
         let wire = runtime.block_on(Wire::over(stream)).map_err(|error| SessionError::Lost(error.to_string()))?;
         // The address is for the protocol's headers.
         let client = CacheClient::with_origin(wire, http::Uri::from_static("http://zcached"));
@@ -161,6 +170,7 @@ fn within<T>(
             }
             match pulse.feel() {
                 Doing::Stopped => return Err(SessionError::Trouble(Trouble::Stopped(daemon))),
+                Doing::Ended => return Err(SessionError::Lost("the daemon ended".to_owned())),
                 Doing::Works => idle = Duration::ZERO,
                 Doing::Idles => idle += look,
             }
@@ -198,39 +208,33 @@ impl Service<http::Request<Body>> for Wire {
     }
 }
 
-/// Whether nobody else can put anything beside the socket.
-pub fn check_dir(endpoint: &Endpoint) -> Result<(), SessionError> {
-    let dir = std::fs::symlink_metadata(endpoint.dir()).map_err(|_| SessionError::Absent)?;
-    let uid = nix::unistd::getuid().as_raw();
-    let private = dir.is_dir() && dir.uid() == uid && dir.mode() & 0o022 == 0;
-    if private { Ok(()) } else { Err(SessionError::Unsafe(endpoint.dir().display().to_string())) }
-}
-
 /// Whether a daemon could have its socket there: the directory is this user's alone, or his to make.
 pub fn check_place(endpoint: &Endpoint) -> Result<(), SessionError> {
-    let dir = endpoint.dir();
-    let nearest = dir.ancestors().find_map(|above| Some((above, std::fs::metadata(above).ok()?)));
-    let Some((above, meta)) = nearest.filter(|(above, _)| *above != dir) else { return check_dir(endpoint) };
-    // Root may do so anywhere, and in a directory that another user keeps to himself (`sudo` with his environment) would
-    // be in his way ever after.
-    let uid = nix::unistd::getuid();
-    if uid.is_root() && meta.uid() != uid.as_raw() && meta.mode() & 0o002 == 0 {
-        return Err(SessionError::Unsafe(above.display().to_string()));
-    }
-    let no_place = |errno: Errno| SessionError::NoPlace(dir.display().to_string(), errno.into());
-    access(above, AccessFlags::W_OK | AccessFlags::X_OK).map_err(no_place)
+    private::check_place(endpoint.dir()).map_err(SessionError::of_place)
 }
 
-/// Whether nobody else can have put the socket there.
-fn check(endpoint: &Endpoint) -> Result<(), SessionError> {
-    check_dir(endpoint)?;
-    let uid = nix::unistd::getuid().as_raw();
-    let show = |path: &Path| path.display().to_string();
-    match std::fs::symlink_metadata(&endpoint.socket) {
-        Err(_) => Err(SessionError::Absent),
-        Ok(meta) if !meta.file_type().is_socket() => Err(SessionError::NotASocket(show(&endpoint.socket))),
-        Ok(meta) if meta.uid() != uid => Err(SessionError::Unsafe(show(&endpoint.socket))),
-        Ok(_) => Ok(()),
+/// The socket to connect to, which nobody else can have put there: the endpoint's, or the one to which a daemon that found
+/// the store served left a link in its place.
+fn socket(endpoint: &Endpoint) -> Result<PathBuf, SessionError> {
+    let trusted = |socket: &Path| -> Result<FileType, SessionError> {
+        match private::check(socket.parent().unwrap_or(Path::new("/")), Others::Nothing) {
+            Err(NotPrivate::Io { .. }) => return Err(SessionError::Absent),
+            checked => checked?,
+        }
+        let meta = std::fs::symlink_metadata(socket).map_err(|_| SessionError::Absent)?;
+        let ours = meta.uid() == nix::unistd::getuid().as_raw();
+        if ours { Ok(meta.file_type()) } else { Err(NotPrivate::Foreign(socket.to_owned()).into()) }
+    };
+    let own = &endpoint.socket;
+    match trusted(own)? {
+        kind if kind.is_socket() => Ok(own.clone()),
+        kind if kind.is_symlink() => {
+            // A link that leads nowhere, or where nothing is to be trusted, makes way for a daemon.
+            let leads = std::fs::read_link(own).ok().filter(|leads| leads.is_absolute()).ok_or(SessionError::Absent)?;
+            let is_socket = trusted(&leads).is_ok_and(|kind| kind.is_socket());
+            if is_socket { Ok(leads) } else { Err(SessionError::Absent) }
+        }
+        _ => Err(SessionError::NotASocket(own.display().to_string())),
     }
 }
 

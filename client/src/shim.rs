@@ -22,7 +22,7 @@ use crate::output::{is_unread, write_all};
 use crate::parent;
 use crate::session::{Session, SessionError};
 use crate::start::{By, connect_or_start, is_nested};
-use crate::trouble::Trouble;
+use crate::trouble::{Trouble, count_unasked};
 
 /// Deeper than this is a circle: no build nests so.
 const DEPTH_MAX: u32 = 200;
@@ -33,6 +33,7 @@ pub fn run(arguments: Vec<OsString>) -> ! {
     let command = match Call::from_args(arguments) {
         Ok(Call::Compile(command)) => command,
         Ok(Call::Manage(command)) => execute(&command, None, above),
+        Ok(Call::About(text)) => about(&text),
         Err(error) => refuse(&error),
     };
     end_circle(&command, above.as_ref());
@@ -60,6 +61,13 @@ fn end_circle(command: &Command, above: Option<&Parent>) {
     }
 }
 
+fn about(text: &str) -> ! {
+    match write_all(&io::stdout(), format!("{text}\n").as_bytes()) {
+        Err(error) if !is_unread(&error) => refuse_output(&error),
+        _ => exit(0),
+    }
+}
+
 fn refuse(error: &CommandError) -> ! {
     eprintln!("{NAME}: {error}");
     exit(if matches!(error, CommandError::NotFound(_)) { 127 } else { 2 })
@@ -78,10 +86,12 @@ fn lacks_stream() -> bool {
 
 /// Asks the daemon. What was read of standard input comes back whatever the answer.
 fn ask(command: &Command, endpoint: &Endpoint, above: Option<Parent>) -> (Option<File>, Option<(Session, Event)>) {
-    if Trouble::find(endpoint).is_some_and(|trouble| trouble != Trouble::Tight) {
+    let in_trouble = Trouble::find(endpoint).is_some_and(|trouble| trouble != Trouble::Tight);
+    let session = if in_trouble { None } else { connect(endpoint, above).ok() };
+    let Some(mut session) = session else {
+        count_unasked(endpoint);
         return (None, None);
-    }
-    let Ok(mut session) = connect(endpoint, above) else { return (None, None) };
+    };
     let asking = match describe(command, above, lacks_stream()) {
         Ok(asking) => asking,
         Err(Unasked { stdin }) => return (stdin, None),

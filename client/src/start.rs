@@ -2,10 +2,10 @@
 //! one; the daemon inherits nothing of the build.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zcache_proto::endpoint::Endpoint;
+use zcache_proto::private;
 
 use crate::limits;
-use crate::session::{Session, SessionError, check_dir, check_place};
+use crate::session::{Session, SessionError};
 use crate::trouble::Trouble;
 
 /// How long a build's first compile may wait for a daemon to come up.
@@ -35,6 +36,7 @@ const KEPT: &[&str] = &[
     "HOME",
     "LANG",
     "PATH",
+    "SUDO_UID",
     "TMPDIR",
     "XDG_CACHE_HOME",
     "XDG_CONFIG_HOME",
@@ -45,13 +47,31 @@ const KEPT: &[&str] = &[
     "ZCACHE_SOCKET",
 ];
 
-/// Who asks.
+/// Who asks for the daemon: that decides how long it is waited for, and whether it leaves by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
-    /// A compile.
+    /// A compile, which waits as little as possible. The daemon leaves when nobody needs it any more.
     Client,
-    /// A person.
+    /// A person's build, `zcache run`: it waits, and the daemon leaves as well.
+    Build,
+    /// A person: the daemon stays until it is told to go.
     Person,
+}
+
+impl By {
+    fn patience(self) -> Duration {
+        match self {
+            Self::Client => PATIENCE,
+            Self::Build | Self::Person => LONG_PATIENCE,
+        }
+    }
+
+    fn activation(self) -> &'static str {
+        match self {
+            Self::Client | Self::Build => "client",
+            Self::Person => "manual",
+        }
+    }
 }
 
 /// Connects to the daemon at `endpoint`, starting it where there is none.
@@ -60,13 +80,9 @@ pub fn connect_or_start(endpoint: &Endpoint, by: By) -> Result<Session, SessionE
         Err(SessionError::Absent) => {}
         answer => return answer,
     }
-    let until = Instant::now() + if by == By::Person { LONG_PATIENCE } else { PATIENCE };
+    let until = Instant::now() + by.patience();
     let lost = |error: io::Error| SessionError::Lost(error.to_string());
-    check_place(endpoint)?;
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(endpoint.dir());
-    made.map_err(|error| SessionError::NoPlace(endpoint.dir().display().to_string(), error))?;
-    // Another user may have been faster.
-    check_dir(endpoint)?;
+    private::make(endpoint.dir()).map_err(SessionError::of_place)?;
     // It would inherit the limits.
     if by == By::Client && limits::are_tight() {
         return Err(SessionError::Trouble(Trouble::Tight));
@@ -139,7 +155,7 @@ fn take_turn(endpoint: &Endpoint, until: Instant) -> io::Result<Option<Flock<Fil
 fn start(endpoint: &Endpoint, by: By, until: Instant) -> io::Result<()> {
     let (ready, tell) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let mut command = Command::new(daemon_program()?);
-    command.args(["--activation", if by == By::Client { "client" } else { "manual" }]);
+    command.args(["--activation", by.activation()]);
     command.env_clear().envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::from(tell)).stderr(log(endpoint)?);
     // SAFETY: between fork and exec only system calls are made, and no memory is allocated.

@@ -2,22 +2,26 @@
 //! that a whole build loses the time once and not per compile.
 
 use std::fs::{self, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use zcache_proto::endpoint::Endpoint;
+use zcache_proto::private::{self, Others};
 
 use crate::limits::longest_file;
-use crate::pulse::is_stopped;
+use crate::pulse::{is_stopped, started};
 
 /// How long a note counts about which nothing can be checked.
 const HOLDS: Duration = Duration::from_secs(60);
 
 /// A note is not longer, bytes.
 const NOTE_MAX: u64 = 100;
+
+/// No more compiles without a daemon are counted.
+const UNASKED_MAX: u64 = 1 << 20;
 
 /// What went wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +40,8 @@ impl Trouble {
     /// Leaves the note. Failing to costs time, no more.
     pub fn note(self, endpoint: &Endpoint) {
         let text = match self {
-            Self::Stopped(pid) => format!("stopped {pid}\n"),
+            // With its start, because the number alone may come to be that of another process which is stopped.
+            Self::Stopped(pid) => format!("stopped {pid} {}\n", started(pid).unwrap_or_default()),
             Self::Silent => "silent\n".to_owned(),
             Self::Unstartable => "unstartable\n".to_owned(),
             Self::Tight => "tight\n".to_owned(),
@@ -51,19 +56,18 @@ impl Trouble {
     /// What the note says, while it counts.
     pub fn find(endpoint: &Endpoint) -> Option<Self> {
         let text = note_at(&endpoint.trouble())?;
-        let trouble = match text.trim().split_once(' ') {
-            Some(("stopped", pid)) => Self::Stopped(pid.parse().ok()?),
-            _ if text == "silent\n" => Self::Silent,
-            _ if text == "unstartable\n" => Self::Unstartable,
-            _ if text == "tight\n" => Self::Tight,
-            // It is just being written.
+        let words: Vec<&str> = text.strip_suffix('\n')?.split(' ').collect();
+        let lasting = match words[..] {
+            ["stopped", pid, since] => {
+                let pid = pid.parse().ok()?;
+                return (is_stopped(pid) && started(pid) == since.parse().ok()).then_some(Self::Stopped(pid));
+            }
+            ["silent"] => Self::Silent,
+            ["unstartable"] => Self::Unstartable,
+            ["tight"] => Self::Tight,
             _ => return None,
         };
-        let counts = match trouble {
-            Self::Stopped(pid) => is_stopped(pid),
-            _ => is_young(&endpoint.trouble()),
-        };
-        counts.then_some(trouble)
+        is_young(&endpoint.trouble()).then_some(lasting)
     }
 
     /// For people.
@@ -79,6 +83,23 @@ impl Trouble {
             }
         }
     }
+}
+
+/// Notes that a compile ran without the daemon, which cannot count it.
+pub fn count_unasked(endpoint: &Endpoint) {
+    // What others could read or exchange is no place for it.
+    if longest_file() < UNASKED_MAX || private::check(endpoint.dir(), Others::Nothing).is_err() {
+        return;
+    }
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let mut options = OpenOptions::new();
+    let file = options.create(true).append(true).mode(0o600).custom_flags(flags.bits()).open(endpoint.unasked());
+    let _ = file.and_then(|mut file| if file.metadata()?.len() < UNASKED_MAX { file.write_all(b".") } else { Ok(()) });
+}
+
+/// How many did since a daemon last counted them.
+pub fn unasked(endpoint: &Endpoint) -> u64 {
+    fs::symlink_metadata(endpoint.unasked()).map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 })
 }
 
 /// The note's text. Something else in its place, another user's perhaps, may have no end or never begin.
@@ -109,5 +130,29 @@ mod tests {
         assert_eq!(Trouble::find(&endpoint), Some(Trouble::Unstartable));
         Trouble::Stopped(std::process::id()).note(&endpoint);
         assert_eq!(Trouble::find(&endpoint), None, "this process is not stopped");
+    }
+
+    #[test]
+    fn a_daemon_that_was_stopped_and_is_over_is_no_trouble() {
+        let dir = tempfile::tempdir().unwrap();
+        let endpoint = Endpoint { socket: dir.path().join("s.sock") };
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let (pid, at) = (child.id(), endpoint.trouble());
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::SIGSTOP).unwrap();
+        while !is_stopped(pid) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Trouble::Stopped(pid).note(&endpoint);
+        assert_eq!(Trouble::find(&endpoint), Some(Trouble::Stopped(pid)));
+        let note = fs::read_to_string(&at).unwrap();
+        fs::write(&at, format!("stopped {pid} 1\n")).unwrap();
+        assert_eq!(Trouble::find(&endpoint), None, "another process had the number");
+        fs::write(&at, note).unwrap();
+        child.kill().unwrap();
+        while is_stopped(pid) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(Trouble::find(&endpoint), None, "nobody has collected it");
+        child.wait().unwrap();
     }
 }

@@ -105,7 +105,8 @@ impl Cache {
         let client = pid.map_or_else(|| Some(Process::unseen()), Process::get);
         let client = client.ok_or_else(|| io::Error::other("the client is gone"))?;
         let program = fs::metadata(format!("/proc/{}/exe", client.pid)).ok();
-        let invocation = Invocation { client: program.map(|meta| (meta.dev(), meta.ino())), ..invocation };
+        let pwd = name_of(&invocation);
+        let invocation = Invocation { client: program.map(|meta| (meta.dev(), meta.ino())), pwd, ..invocation };
         let command = sees_as_we_do(client.pid, &invocation.cwd)
             .and_then(|()| compilers::parse(&invocation, |file| argument_file(&invocation.cwd, file)))
             .map(|command| Arc::new(self.with_sources(command)));
@@ -139,7 +140,7 @@ impl Cache {
         let mut lost = None;
         loop {
             let invocation = &asked.invocation;
-            let mut facts = Disk::new(&self.shelf.inputs, &self.shelf.directories, invocation, &command.roots);
+            let mut facts = Disk::new(&self.shelf.inputs, &self.shelf.directories, invocation, command);
             let index = match manifest.find(&mut facts) {
                 Ok(index) => index,
                 Err(failed) => {
@@ -391,6 +392,15 @@ fn sees_as_we_do(pid: u32, cwd: &[u8]) -> Result<(), Bypass> {
         true if !process::is_in(pid, path(cwd)) => Err(Bypass::DirectoryGone),
         true => Ok(()),
     }
+}
+
+/// What `PWD` calls the current directory. One that names another directory, or none, is passed over by compilers.
+fn name_of(invocation: &Invocation) -> Vec<u8> {
+    let cwd = &invocation.cwd;
+    let named = invocation.env.get(b"PWD").filter(|pwd| pwd.starts_with(b"/") && pwd != cwd);
+    let identity = |at: &[u8]| fs::metadata(path(at)).map(|meta| (meta.dev(), meta.ino())).ok();
+    let named = named.filter(|pwd| identity(pwd).is_some_and(|there| Some(there) == identity(cwd)));
+    named.unwrap_or(cwd).to_vec()
 }
 
 fn absolute(cwd: &[u8], file: &[u8]) -> Vec<u8> {

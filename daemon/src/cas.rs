@@ -13,6 +13,7 @@ use zcache_proto::Digest;
 
 use crate::failpoint::{self, Point};
 use crate::inputs::Stamp;
+use crate::opaque::{Look, look};
 use crate::template::names_root;
 
 /// An output no longer than this is copied while the client waits; a link to it would be made, copied and removed, bytes.
@@ -172,6 +173,11 @@ impl Cas {
         let scanned = scan(&mut File::open(held.path())?, needles)?;
         held.check()?;
         Ok(scanned)
+    }
+
+    /// What the format of a held output tells.
+    pub fn look(&self, held: &Held) -> io::Result<Look> {
+        look(held.path())
     }
 
     /// Makes a scanned output a blob, in place of whatever lies there, unless that is `known` to be the blob. Returns the

@@ -2,26 +2,27 @@
 //! are taken and the inputs' states noted; the rest, reading and hashing, happens after.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
+use crate::binding::{Found, Needle, bound, needles};
 use crate::cas::{Held, Scanned};
 use crate::compiled::{Compiled, Fresh, Input};
 use crate::compilers::OutputRule;
 use crate::compilers::toolchain::{file_name, is_below, parent};
 use crate::directories::{Directories, View};
 use crate::expect::{Knowledge, expectations};
+use crate::fold;
 use crate::inputs::{Inputs, Stamp, path};
 use crate::manifest::{ActionResult, Entry, Expectation, Kind, OutputContent, OutputFile};
 use crate::occupied::gives_access;
 use crate::paths::{is_plain, without_parents};
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
-use crate::roles::Role;
 use crate::sources::Sources;
 use crate::store::{Store, now_s};
 use crate::template::{Template, names_root};
@@ -186,24 +187,24 @@ impl Shelf {
     pub fn put(&self, taken: Taken) -> Result<(), Refusal> {
         let Taken { compiled, inputs, outputs } = taken;
         let knows = Knowledge { inputs: &self.inputs, plugins: &self.plugins, sources: &self.sources };
-        let mut expectations = expectations(&compiled, &inputs, &knows)?;
-        let (files, named) = self.adopt(outputs, &compiled)?;
-        let pinned = compiled.seen.asks_cwd || compiled.command.family.hides_paths();
-        for (role, root) in compiled.command.roots.iter() {
-            if pinned || named.contains(&role) {
-                expectations.push(Expectation::Root(role, root.to_vec()));
-            }
+        let (mut expectations, words) = expectations(&compiled, &inputs, &knows)?;
+        let Compiled { invocation, command, seen, .. } = &compiled;
+        let exposed = command.family.exposed();
+        let needles = needles(&command.roots, &invocation.argv, exposed.mangles);
+        // `-M` prints the rule that `-MD` writes.
+        let way = fold::of_programs(seen.contents.keys().map(Vec::as_slice));
+        let stdout = Template::of_depfile(&compiled.stdout, &command.roots, way);
+        let stderr = Template::of(&compiled.stderr, &command.roots);
+        let mut found = Found { words, ..Found::default() };
+        [&stdout, &stderr].into_iter().for_each(|text| found.search(text, &needles));
+        let files = self.adopt(outputs, &compiled, &needles, &mut found)?;
+        for role in bound(&command.roots, invocation, exposed, seen, &found) {
+            expectations.extend(command.roots.identity(role).map(|identity| Expectation::Root(role, identity)));
         }
         expectations.sort_unstable();
         expectations.dedup();
-        let text = |bytes: &[u8]| Template::of(bytes, &compiled.command.roots);
-        let result = ActionResult {
-            exit_code: compiled.exit_code,
-            stdout: text(&compiled.stdout),
-            stderr: text(&compiled.stderr),
-            outputs: files,
-            duration_ms: compiled.duration_ms,
-        };
+        let (exit_code, duration_ms) = (compiled.exit_code, compiled.duration_ms);
+        let result = ActionResult { exit_code, stdout, stderr, outputs: files, duration_ms };
         if !result.is_sound() {
             return Err(Refusal::StrangeOutput(b"one is in another".to_vec()));
         }
@@ -215,37 +216,46 @@ impl Shelf {
         Ok(())
     }
 
-    /// Makes the outputs blobs. Also says which roots their bytes name.
+    /// Makes the outputs blobs, and notes what is `found` in their bytes.
     fn adopt(
         &self,
         outputs: Vec<(Vec<u8>, u32, TakenOutput)>,
         compiled: &Compiled,
-    ) -> Result<(Vec<OutputFile>, BTreeSet<Role>), Refusal> {
+        needles: &[Needle],
+        found: &mut Found,
+    ) -> Result<Vec<OutputFile>, Refusal> {
         let failed = |error: std::io::Error| Refusal::Store(error.to_string());
         let roots = &compiled.command.roots;
-        let needles: Vec<&[u8]> = roots.iter().map(|(_, root)| root).collect();
-        let (mut files, mut named) = (Vec::new(), BTreeSet::new());
+        let way = fold::of_programs(compiled.seen.contents.keys().map(Vec::as_slice));
+        let bytes: Vec<&[u8]> = needles.iter().map(|needle| needle.bytes.as_slice()).collect();
+        let mut files = Vec::new();
         for (at, mode, output) in outputs {
             let content = match output {
                 TakenOutput::Directory => OutputContent::Directory,
-                TakenOutput::Text(text) => OutputContent::Text(Template::of(&text, roots)),
+                TakenOutput::Text(text) => {
+                    let text = Template::of_depfile(&text, roots, way);
+                    found.search(&text, needles);
+                    OutputContent::Text(text)
+                }
                 TakenOutput::Symlink(target) => {
-                    named.extend(roots.iter().filter(|(_, root)| names_root(&target, root)).map(|(role, _)| role));
+                    found.climbs |= !target.starts_with(b"/") && target.windows(2).any(|pair| pair == b"..");
+                    found.note(needles, |needle| names_root(&target, &needle.bytes));
                     OutputContent::Symlink(target)
                 }
                 TakenOutput::Blob { mut held, link } => {
                     let read = state(&at);
                     self.store.cas.separate(&mut held).map_err(failed)?;
-                    let scanned = self.store.cas.scan(&held, &needles).map_err(failed)?;
-                    let found = roots.iter().zip(&scanned.found).filter(|(_, found)| **found);
-                    named.extend(found.map(|((role, _), _)| role));
+                    let scanned = self.store.cas.scan(&held, &bytes).map_err(failed)?;
+                    let mut hits = scanned.found.iter();
+                    found.note(needles, |_| hits.next() == Some(&true));
+                    found.look(self.store.cas.look(&held).map_err(failed)?);
                     self.adopt_blob(&at, held, &scanned, read).map_err(failed)?;
                     OutputContent::Blob { digest: scanned.digest, size: scanned.size, link }
                 }
             };
-            files.push(OutputFile { path: roots.role_of(&at), content, mode });
+            files.push(OutputFile { path: roots.place_of(&at), content, mode });
         }
-        Ok((files, named))
+        Ok(files)
     }
 
     /// Taking our link to the output away, or elsewhere, moves its change time: the content is what it was. `read` is

@@ -74,6 +74,7 @@ impl Distiller<'_, '_> {
         self.out.refusals.extend(self.images.away().map(|program| Refusal::OtherNamespace(program.to_vec())));
         for image in self.images.iter() {
             self.out.environment |= !image.is_tool;
+            self.out.strangers |= !image.is_tool;
             let libraries = image.modules().filter(|module| module.path != image.program);
             self.out.libraries.extend(libraries.map(|module| (file_name(&module.path).to_vec(), None)));
         }
@@ -142,7 +143,8 @@ impl Distiller<'_, '_> {
             trace::SOCKET => {
                 self.out.refusals.insert(Refusal::Socket);
             }
-            trace::GETCWD => self.out.asks_cwd |= !own,
+            trace::GETCWD if own => drop(self.out.told.insert(path)),
+            trace::GETCWD => self.out.asks_cwd = true,
             _ => {}
         }
     }
@@ -262,6 +264,9 @@ impl Distiller<'_, '_> {
         match record.errno {
             _ if self.is_internal(&path) => {}
             0 => {
+                if !own {
+                    self.out.shown.insert(record.b.to_vec());
+                }
                 self.out.links.insert(path, record.b.to_vec());
             }
             EINVAL => {

@@ -37,8 +37,14 @@ pub struct Distilled {
     pub names: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Programs started by path; whoever started them may have searched for them itself.
     pub programs: BTreeSet<Vec<u8>>,
-    /// The directory's own path was asked by more than the compiler.
+    /// The directory's own path was asked by more than the compiler, or a nested compile's result is bound to its place.
     pub asks_cwd: bool,
+    /// Programs ran that are no part of a toolchain: what they do with their arguments is theirs to decide.
+    pub strangers: bool,
+    /// Paths that the project's code got as answers: where it is, and where links lead.
+    pub shown: BTreeSet<Vec<u8>>,
+    /// Directories in which the tree's compilers ran, and may have asked for it.
+    pub told: BTreeSet<Vec<u8>>,
     /// Objects that the compiler loaded from the project: a look at their imports says whether they read the
     /// environment whole.
     pub plugins: BTreeSet<Vec<u8>>,
@@ -93,6 +99,9 @@ impl Distilled {
         self.names.extend(child.names);
         self.programs.extend(child.programs);
         self.asks_cwd |= child.asks_cwd;
+        self.strangers |= child.strangers;
+        self.shown.extend(child.shown);
+        self.told.extend(child.told);
         self.plugins.extend(child.plugins);
         self.outputs.extend(child.outputs);
         self.directories.extend(child.directories);

@@ -5,17 +5,18 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use memchr::memmem;
 use zcache_proto::Digest;
 
 use crate::compiled::{Compiled, Input};
-use crate::compilers::toolchain::file_name;
+use crate::compilers::toolchain::{file_name, is_compilers_header};
 use crate::compilers::zig::Zig;
 use crate::facts::{attributes, library, listing, look, which};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::manifest::{Expectation, Kind, by_role};
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
-use crate::roles::RolePath;
+use crate::roles::{Role, RolePath};
 use crate::sources::{Marks, Sources};
 use crate::twins::{Look, twins};
 
@@ -33,20 +34,26 @@ pub struct Knowledge<'a> {
     pub sources: &'a Sources,
 }
 
-/// All that has to hold, in no order.
-pub fn expectations(compiled: &Compiled, inputs: &[Input], knows: &Knowledge<'_>) -> Result<Vec<Expectation>, Refusal> {
-    let mut all = Expectations { compiled, all: Vec::new() };
+/// All that has to hold, in no order, and what the project's sources name.
+pub fn expectations(
+    compiled: &Compiled,
+    inputs: &[Input],
+    knows: &Knowledge<'_>,
+) -> Result<(Vec<Expectation>, Marks), Refusal> {
+    let mut all = Expectations { compiled, all: Vec::new(), marks: Marks::default() };
     all.contents(inputs, knows)?;
     all.listings()?;
     all.names();
     all.variables();
     all.paths();
-    Ok(all.all)
+    all.places();
+    Ok((all.all, all.marks))
 }
 
 struct Expectations<'a> {
     compiled: &'a Compiled,
     all: Vec<Expectation>,
+    marks: Marks,
 }
 
 impl Expectations<'_> {
@@ -110,6 +117,9 @@ impl Expectations<'_> {
 
     /// What follows from the words of a source.
     fn words(&mut self, at: &[u8], marks: Marks) -> Result<(), Refusal> {
+        if !is_compilers_header(at) {
+            self.marks = self.marks.and(marks);
+        }
         const EPOCH: &[u8] = b"SOURCE_DATE_EPOCH";
         let is_held = self.compiled.invocation.env.get(EPOCH).is_some();
         if marks.timestamp || marks.date && !is_held {
@@ -170,8 +180,18 @@ impl Expectations<'_> {
 
     fn variables(&mut self) {
         let Compiled { seen, invocation, command, .. } = self.compiled;
-        if !self.compiled.stdout.is_empty() || !self.compiled.stderr.is_empty() {
+        let printed = [&self.compiled.stdout, &self.compiled.stderr];
+        // gcc -v prints by what name it was called, and with it by what path.
+        let called = &invocation.argv[0];
+        if printed.iter().any(|text| memmem::find(text, called).is_some()) {
+            self.all.push(Expectation::Called(called.clone()));
+        }
+        let prints = command.family.prints(printed[0], printed[1]);
+        if prints || !printed[0].is_empty() {
             self.all.push(Expectation::Terminal(invocation.terminal));
+        }
+        if prints {
+            self.all.extend((!command.family.display().is_empty()).then(|| Expectation::Display(command.display())));
             self.all.extend(seen.env_shown.iter().map(|name| self.variable(name)).collect::<Vec<_>>());
         }
         self.all.extend(seen.env.iter().map(|name| self.variable(name)).collect::<Vec<_>>());
@@ -189,6 +209,29 @@ impl Expectations<'_> {
         self.all.extend(seen.absent.iter().chain(&seen.absent_before).map(|at| Expectation::Absent(by(at))));
         self.all.extend(seen.exists.iter().map(|(at, kind)| Expectation::Exists(by(at), *kind)));
         self.all.extend(seen.links.iter().map(|(at, target)| Expectation::Link(by(at), by(target))));
+    }
+
+    /// What lies beside the output, or is named after it, was found there because the output is where it is.
+    fn places(&mut self) {
+        let Compiled { seen, command, .. } = self.compiled;
+        let roots = &command.roots;
+        let absent = seen.absent.iter().chain(&seen.absent_before);
+        let others = seen.exists.keys().chain(seen.listings.keys()).chain(seen.links.keys());
+        let mut all = seen.contents.keys().chain(absent).chain(others).chain(&seen.attributes);
+        let (mut beside, mut after) = (false, false);
+        let nesting = roots.nesting();
+        while let Some(at) = all.next().filter(|_| !after) {
+            beside |= nesting.is_some() && roots.is_beside_output(at);
+            after |= roots.is_after_output(at);
+        }
+        self.all.extend(nesting.filter(|_| beside || after).cloned().map(Expectation::Nesting));
+        let name = roots.identity(Role::OutName).filter(|_| after);
+        self.all.extend(name.map(|name| Expectation::Root(Role::OutName, name)));
+        // A compiler makes no directory for its output.
+        if roots.get(Role::OutDir).is_some() && !seen.outputs.is_empty() {
+            let dir = RolePath { role: Some(Role::OutDir), rest: Vec::new() };
+            self.all.push(Expectation::Exists(dir, Some(Kind::Directory)));
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use zcache_proto::Digest;
 
+use crate::compilers::Command;
 use crate::directories::{Directories, View, tells_absence};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::invocation::Invocation;
@@ -19,24 +20,30 @@ use crate::twins::Look;
 pub struct Disk<'a> {
     inputs: &'a Inputs,
     invocation: &'a Invocation,
-    roots: &'a Roots,
     names: View<'a>,
     contents: HashMap<Vec<u8>, Option<Digest>>,
     looks: HashMap<Vec<u8>, Option<Look>>,
     environment: Option<Digest>,
+    command: &'a Command,
 }
 
 impl<'a> Disk<'a> {
     /// Nothing asked yet.
-    pub fn new(inputs: &'a Inputs, directories: &'a Directories, invocation: &'a Invocation, roots: &'a Roots) -> Self {
+    pub fn new(
+        inputs: &'a Inputs,
+        directories: &'a Directories,
+        invocation: &'a Invocation,
+        command: &'a Command,
+    ) -> Self {
         let names = View::new(directories);
-        Self { inputs, invocation, roots, names, contents: HashMap::new(), looks: HashMap::new(), environment: None }
+        let (contents, looks) = (HashMap::new(), HashMap::new());
+        Self { inputs, invocation, command, names, contents, looks, environment: None }
     }
 }
 
 impl Facts for Disk<'_> {
     fn roots(&self) -> &Roots {
-        self.roots
+        &self.command.roots
     }
 
     fn content(&mut self, at: &[u8]) -> Option<Digest> {
@@ -73,6 +80,14 @@ impl Facts for Disk<'_> {
 
     fn terminal(&self) -> Terminal {
         self.invocation.terminal
+    }
+
+    fn display(&self) -> Digest {
+        self.command.display()
+    }
+
+    fn called(&self) -> &[u8] {
+        &self.invocation.argv[0]
     }
 
     fn env(&self, name: &[u8]) -> Option<&[u8]> {

@@ -62,6 +62,8 @@ pub struct Invocation {
     pub program: Vec<u8>,
     /// Where it runs, absolute; empty where that has no path.
     pub cwd: Vec<u8>,
+    /// What `PWD` calls that, where it names it; else the same.
+    pub pwd: Vec<u8>,
     /// Its environment.
     pub env: Env,
     /// Permission bits it masks.
@@ -108,6 +110,7 @@ impl TryFrom<v1::Invocation> for Invocation {
         Ok(Self {
             argv: wire.argv,
             program: wire.program,
+            pwd: wire.cwd.clone(),
             cwd: wire.cwd,
             env: Env::new(wire.environment),
             umask: wire.umask & 0o777,

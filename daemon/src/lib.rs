@@ -3,6 +3,8 @@
 //! `service` (wire ⇄ domain) → `cache` (lookup, commit) → `manifest`, `roles`, `template`, `packed`, `distill`,
 //! `compilers` (pure) → `inputs`, `cas`, `index`, `process` (I/O, one kind each).
 
+pub mod address;
+pub mod binding;
 pub mod builds;
 pub mod cache;
 pub mod callers;
@@ -21,6 +23,7 @@ pub mod expect;
 pub mod facts;
 pub mod failpoint;
 pub mod flights;
+pub mod fold;
 pub mod gc;
 pub mod images;
 pub mod index;
@@ -32,6 +35,7 @@ pub mod manifest;
 pub mod manifests;
 pub mod observation;
 pub mod occupied;
+pub mod opaque;
 pub mod packed;
 pub mod paths;
 pub mod places;

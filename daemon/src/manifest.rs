@@ -51,10 +51,16 @@ pub struct Terminal {
 /// One observed fact. The order of the variants is the order of checking: what costs nothing first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Expectation {
-    /// The result is right in this checkout only: its outputs contain the root's path.
+    /// The result is right only where this root is the same: see `binding`.
     Root(Role, #[serde(with = "serde_bytes")] Vec<u8>),
+    /// The output's directory lies there: an input does as well.
+    Nesting(RolePath),
     /// What was printed was printed for these descriptors being terminals, as wide as this.
     Terminal(Terminal),
+    /// What was printed was printed for arguments that say how it is to look.
+    Display(Digest),
+    /// What was printed names the program as it was called.
+    Called(#[serde(with = "serde_bytes")] Vec<u8>),
     /// A variable's value, or that it is unset.
     Env(#[serde(with = "serde_bytes")] Vec<u8>, Option<Digest>),
     /// A variable whose value names the checkout, by role.
@@ -105,6 +111,10 @@ pub trait Facts {
     fn leads(&mut self, path: &[u8], target: &[u8]) -> bool;
     /// Where messages go.
     fn terminal(&self) -> Terminal;
+    /// Digest of the arguments that say how messages look.
+    fn display(&self) -> Digest;
+    /// By what name the program is called.
+    fn called(&self) -> &[u8];
     /// A variable's value.
     fn env(&self, name: &[u8]) -> Option<&[u8]>;
     /// Digest of the whole environment.
@@ -124,8 +134,11 @@ impl Expectation {
             facts.roots().path_of(path)
         }
         match self {
-            Self::Root(role, path) => facts.roots().get(*role) == Some(path),
+            Self::Root(role, identity) => facts.roots().identity(*role).as_ref() == Some(identity),
+            Self::Nesting(path) => facts.roots().nesting() == Some(path),
             Self::Terminal(terminal) => facts.terminal() == *terminal,
+            Self::Display(digest) => facts.display() == *digest,
+            Self::Called(name) => facts.called() == name,
             Self::Env(name, value) => facts.env(name).map(Digest::of) == *value,
             Self::EnvByRole(name, value) => facts.env(name).map(|v| by_role(v, facts.roots())) == *value,
             Self::Environment(digest) => facts.environment() == *digest,
@@ -155,8 +168,9 @@ impl Expectation {
     /// One word for counting.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Root(..) => "other_checkout",
-            Self::Terminal(..) => "other_terminal",
+            Self::Root(..) | Self::Nesting(..) => "other_checkout",
+            Self::Terminal(..) | Self::Display(..) => "other_terminal",
+            Self::Called(..) => "called_otherwise",
             Self::Env(..) | Self::EnvByRole(..) | Self::Environment(..) => "environment_changed",
             Self::Which(..) => "program_resolved_elsewhere",
             Self::Library(..) => "library_resolved_elsewhere",
@@ -179,11 +193,12 @@ impl fmt::Display for Expectation {
             None => show(&path.rest),
         };
         let subject = match self {
-            Self::Root(_, path) => show(path),
+            Self::Root(_, path) | Self::Called(path) => show(path),
             Self::Env(name, _) | Self::EnvByRole(name, _) | Self::Which(name, _) | Self::Library(name, _) => show(name),
-            Self::Terminal(_) => "terminal".to_owned(),
+            Self::Terminal(_) | Self::Display(_) => "terminal".to_owned(),
             Self::Environment(_) => "environment".to_owned(),
-            Self::Runs(path)
+            Self::Nesting(path)
+            | Self::Runs(path)
             | Self::Exists(path, _)
             | Self::Absent(path)
             | Self::Attributes(path, _)
@@ -252,7 +267,12 @@ impl ActionResult {
     /// permission bits, and in nothing that is not a directory. Else it is damaged, or it leads somewhere else.
     pub fn is_sound(&self) -> bool {
         let at_root = |path: &RolePath| path.role.is_some() && path.rest.is_empty();
-        let named = |file: &OutputFile| at_root(&file.path) || is_plain(&file.path.rest);
+        // Behind the output's own name only an extension may follow.
+        let is_extension = |rest: &[u8]| rest.first() == Some(&b'.') && !rest.contains(&b'/') && !rest.contains(&0);
+        let named = |RolePath { role, rest }: &RolePath| {
+            if *role == Some(Role::Output) { is_extension(rest) } else { is_plain(rest) }
+        };
+        let named = |file: &OutputFile| at_root(&file.path) || named(&file.path);
         let all = || self.outputs.iter();
         let files = all().filter(|file| file.content != OutputContent::Directory).map(|file| &file.path);
         let files: BTreeSet<_> = files.map(|path| (path.role, path.rest.as_slice())).collect();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::roles::Root;
 
 #[derive(Default)]
 struct Memory {
@@ -29,6 +30,12 @@ impl Facts for Memory {
     }
     fn terminal(&self) -> Terminal {
         Terminal::default()
+    }
+    fn display(&self) -> Digest {
+        Digest::of(b"")
+    }
+    fn called(&self) -> &[u8] {
+        b"cc"
     }
     fn env(&self, name: &[u8]) -> Option<&[u8]> {
         self.env.get(name).map(Vec::as_slice)
@@ -105,8 +112,9 @@ fn the_number_of_results_is_bounded() {
 #[test]
 fn a_checkouts_own_path_binds_the_result_to_it() {
     let expectation = Expectation::Root(Role::Workspace, b"/a/ws".into());
-    let mut facts = Memory { roots: Roots::new([(Role::Workspace, b"/a/ws".to_vec())]), ..Memory::default() };
+    let mut facts =
+        Memory { roots: Roots::new([Root::plain(Role::Workspace, b"/a/ws".to_vec())]), ..Memory::default() };
     assert!(expectation.holds(&mut facts));
-    facts.roots = Roots::new([(Role::Workspace, b"/b/ws".to_vec())]);
+    facts.roots = Roots::new([Root::plain(Role::Workspace, b"/b/ws".to_vec())]);
     assert!(!expectation.holds(&mut facts));
 }

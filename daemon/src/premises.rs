@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statvfs::{FsFlags, statvfs};
+use zcache_proto::private::{self, NotPrivate, Others};
 
+use crate::address;
 use crate::refusal::Refusal;
 
 /// Nothing is stored while there are fewer bytes free: others need them, and the index must not meet the end of the
@@ -111,7 +113,11 @@ pub fn foreign(dir: &Path) -> io::Result<Option<PathBuf>> {
     let uid = nix::unistd::getuid().as_raw();
     let is_foreign = |meta: &fs::Metadata| meta.uid() != uid;
     let own = match fs::symlink_metadata(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // Who called sudo could not use it later.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let intrudes = private::sudo_intrudes(dir, |name| std::env::var_os(name));
+            return Ok(intrudes.map(|_| dir.to_owned()));
+        }
         meta => meta?,
     };
     if is_foreign(&own) || is_foreign(&fs::metadata(dir)?) {
@@ -152,11 +158,12 @@ pub fn is_taken(error: &io::Error) -> bool {
 
 /// Makes the directory private and every entry what it should be.
 fn tidy(dir: &Path) -> io::Result<()> {
-    let meta = fs::metadata(dir)?;
-    if meta.uid() == nix::unistd::getuid().as_raw() && meta.mode() & 0o077 != 0 {
+    // The way to it may be a link of the user's own.
+    let own = fs::canonicalize(dir)?;
+    if let Err(NotPrivate::Open { .. }) = private::check(&own, Others::Nothing) {
         // A file system without permissions refuses this, or only says that it is done.
-        let _ = fs::set_permissions(dir, Permissions::from_mode(0o700));
-        if fs::metadata(dir)?.mode() & 0o022 != 0 {
+        let _ = fs::set_permissions(&own, Permissions::from_mode(0o700));
+        if private::check(&own, Others::Look).is_err() {
             let why = "others can write there, and its file system keeps no permissions; set ZCACHE_DIR to another one";
             return Err(io::Error::other(why));
         }
@@ -164,7 +171,7 @@ fn tidy(dir: &Path) -> io::Result<()> {
     for name in ["cas", "tmp", "index"] {
         set_strange_aside(dir, Path::new(name), FileType::is_dir)?;
     }
-    for name in ["FORMAT", "FORMAT.new"] {
+    for name in ["FORMAT", "FORMAT.new", address::NAME, address::UNFINISHED] {
         set_strange_aside(dir, Path::new(name), FileType::is_file)?;
     }
     if !is_plain(&dir.join("index")) {

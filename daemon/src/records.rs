@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::index::Index;
 use crate::inputs::lock;
+use crate::process::Process;
 
 /// An index that failed is not opened again before this long; twice that when it fails again, and so on.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -149,7 +150,7 @@ fn scratch() -> io::Result<PathBuf> {
     for entry in fs::read_dir(&above).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix(SCRATCH)?.split('-').next()?.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        if pid.is_some_and(|pid| Process::get(pid).is_none_or(|process| !process.is_alive())) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }

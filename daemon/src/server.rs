@@ -2,11 +2,11 @@
 //! removed; drains when told to stop; leaves when it was started by a client and nobody needs it any more.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tonic::transport::Server;
 use zcache_proto::endpoint::Endpoint;
+use zcache_proto::private::{self, NotPrivate};
 use zcache_proto::v1::cache_server::CacheServer;
 use zcache_proto::{MESSAGE_LIMIT, v1};
 
+use crate::address;
 use crate::builds::Builds;
 use crate::cache::Cache;
 use crate::callers::calls;
@@ -48,6 +50,9 @@ const QUIET: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(2);
 /// How long to wait for an earlier daemon of this socket to finish.
 const TAKE_OVER: Duration = Duration::from_secs(5);
+
+/// How long a daemon that holds the store may take to say where it serves. A client waits no longer for its own.
+const COMING_UP: Duration = Duration::from_millis(600);
 
 /// Whoever only looks whether there is a daemon holds the lock no longer than this.
 const MOMENTARY: Duration = Duration::from_millis(100);
@@ -80,11 +85,36 @@ pub enum ServeError {
     #[error("a daemon is already running on {0}")]
     AlreadyRunning(String),
     /// The directory of the socket is not the user's own.
-    #[error("{0} must be a directory owned by you with mode 0700")]
-    UnsafeDirectory(String),
+    #[error(transparent)]
+    Place(#[from] NotPrivate),
     /// Something else is where the socket should be.
     #[error("{0} is not a socket; remove it, or set ZCACHE_SOCKET to another path")]
     NotASocket(String),
+    /// The store has a daemon.
+    #[error(
+        "the store {} is in use by another daemon, at {socket}; stop it, or set ZCACHE_DIR to another directory",
+        dir.display()
+    )]
+    Served {
+        /// The store.
+        dir: PathBuf,
+        /// Where.
+        socket: String,
+    },
+    /// It has one that does its clients no good.
+    #[error(
+        "the store {} is in use by another daemon, whose socket {socket} cannot be reached from here ({why}); stop it, \
+         or set ZCACHE_DIR to another directory",
+        dir.display()
+    )]
+    OutOfReach {
+        /// The store.
+        dir: PathBuf,
+        /// Where it says that it is.
+        socket: String,
+        /// Why not.
+        why: String,
+    },
     /// The store says no.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -96,11 +126,16 @@ pub enum ServeError {
 /// Runs the daemon until it is told to stop.
 pub async fn serve(config: Config, endpoint: Endpoint, activation: Activation) -> Result<(), ServeError> {
     let name = || endpoint.socket.display().to_string();
-    private_directory(endpoint.dir())?;
+    private::make(endpoint.dir())?;
     let lock = take_lock(&endpoint.lock()).await?.ok_or_else(|| ServeError::AlreadyRunning(name()))?;
-    let store = Store::open(&config.dir, config.max_size)?;
+    let Some(store) = open(&config, &endpoint, activation).await? else {
+        return tell_starter().map_err(ServeError::Io);
+    };
     let (listener, activation) = listen(&endpoint, activation)?;
     let own = identity(&endpoint.socket);
+    if !store.premises.read_only {
+        address::write(&config.dir, &endpoint.socket);
+    }
     let cache = Arc::new(cache(store));
     let about = v1::Daemon {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -123,6 +158,9 @@ pub async fn serve(config: Config, endpoint: Endpoint, activation: Activation) -
         let (ended, cache, endpoint) = (Arc::clone(&ended), Arc::clone(&cache), endpoint.clone());
         async move {
             live(&cache, &endpoint, activation, own, &stop).await;
+            if !cache.shelf.store.premises.read_only {
+                address::remove(&cache.shelf.store.dir);
+            }
             // Whoever connects from now on starts, or waits for, the next daemon.
             if activation != Activation::Systemd && identity(&endpoint.socket) == own {
                 let _ = fs::remove_file(&endpoint.socket);
@@ -146,6 +184,37 @@ pub async fn serve(config: Config, endpoint: Endpoint, activation: Activation) -
     tracing::info!("stopped");
     drop(lock);
     Ok(())
+}
+
+/// The store; none where another daemon serves it and this one's clients now find that. One that is about to come up or
+/// on its way out is waited for.
+async fn open(config: &Config, endpoint: &Endpoint, activation: Activation) -> Result<Option<Store>, ServeError> {
+    let (until, soon) = (Instant::now() + TAKE_OVER, Instant::now() + COMING_UP);
+    loop {
+        let error = match Store::open(&config.dir, config.max_size) {
+            Err(error @ OpenError::InUse(_)) => error,
+            opened => return Ok(Some(opened?)),
+        };
+        if let Some(socket) = address::of(&config.dir) {
+            let (dir, name) = (config.dir.clone(), socket.display().to_string());
+            match address::reach(&socket).await {
+                Ok(pid) if variable("LISTEN_FDS").is_some() => address::end(pid),
+                Ok(_) if activation == Activation::Client => {
+                    address::lead(&endpoint.socket, &socket)?;
+                    tracing::info!(socket = name, "the store has a daemon: clients of this socket are led there");
+                    return Ok(None);
+                }
+                Ok(_) => return Err(ServeError::Served { dir, socket: name }),
+                // A killed one may have left it, and the next has not said yet where it is.
+                Err(why) if Instant::now() >= soon => return Err(ServeError::OutOfReach { dir, socket: name, why }),
+                Err(_) => {}
+            }
+        }
+        if Instant::now() >= until {
+            return Err(error.into());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// A client that starts a daemon waits at the other end of standard output for a byte.
@@ -194,6 +263,7 @@ async fn live(cache: &Arc<Cache>, endpoint: &Endpoint, activation: Activation, o
         loop {
             // A client that found the daemon hung says so in a file: here is the proof of the contrary.
             let _ = fs::remove_file(endpoint.trouble());
+            take_unasked(cache, endpoint);
             tokio::time::sleep(TICK).await;
             let now = lock_stats(cache);
             if now != saved {
@@ -226,6 +296,16 @@ async fn live(cache: &Arc<Cache>, endpoint: &Endpoint, activation: Activation, o
     }
 }
 
+/// Counts the compiles that ran without the daemon.
+fn take_unasked(cache: &Cache, endpoint: &Endpoint) {
+    let at = endpoint.unasked();
+    let Ok(meta) = fs::symlink_metadata(&at) else { return };
+    // What is not a file of clients' is in nobody's way, and no number.
+    if fs::remove_file(at).is_ok() && meta.is_file() && meta.len() > 0 {
+        crate::inputs::lock(&cache.stats).unasked(meta.len());
+    }
+}
+
 /// One step of the patrol, away from the thread that serves.
 async fn walk(cache: &Arc<Cache>, patrol: Option<Patrol>) -> Option<Patrol> {
     let cache = Arc::clone(cache);
@@ -253,10 +333,10 @@ fn listen(endpoint: &Endpoint, activation: Activation) -> Result<(UnixListener, 
         return Ok((UnixListener::from_std(listener)?, Activation::Systemd));
     }
     match fs::symlink_metadata(&endpoint.socket) {
-        Ok(meta) if !meta.file_type().is_socket() => {
+        Ok(meta) if !meta.file_type().is_socket() && !meta.is_symlink() => {
             return Err(ServeError::NotASocket(endpoint.socket.display().to_string()));
         }
-        // The lock is ours, so whoever bound it is gone.
+        // The lock is ours, so whoever bound it is gone; and so is whoever it leads to, for the store is ours.
         Ok(_) => fs::remove_file(&endpoint.socket)?,
         Err(_) => {}
     }
@@ -280,14 +360,6 @@ async fn take_lock(at: &Path) -> io::Result<Option<Flock<File>>> {
             Err(_) => return Ok(None),
         }
     }
-}
-
-/// Makes the directory, and makes sure that nobody else can put anything in it.
-pub fn private_directory(dir: &Path) -> Result<(), ServeError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let meta = fs::symlink_metadata(dir)?;
-    let private = meta.is_dir() && meta.uid() == nix::unistd::getuid().as_raw() && meta.mode() & 0o077 == 0;
-    if private { Ok(()) } else { Err(ServeError::UnsafeDirectory(dir.display().to_string())) }
 }
 
 /// A variable of this process's environment.

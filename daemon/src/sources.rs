@@ -21,9 +21,30 @@ pub struct Marks {
     pub timestamp: bool,
     /// `__has_include`, `#embed`, `.incbin` and their like: files that no list of headers tells.
     pub probes: bool,
+    /// `__FILE__`, `std::source_location` and their like: code can compute on the path of a source.
+    pub own_path: bool,
+    /// It takes in a file by a path from the root.
+    pub absolute: bool,
 }
 
+/// Words by which a source gets at the path of itself or of what includes it.
+const OWN_PATH: &[&str] = &["__FILE__", "__BASE_FILE__", "__builtin_FILE", "source_location"];
+
+/// Functions that get the path of a failed assertion: they are called when it fails, so nothing is computed from it.
+const ASSERTIONS: &[&str] = &["assert_fail", "_assert(", "__assert", "_Assert"];
+
 impl Marks {
+    /// What both name.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            date: self.date || other.date,
+            timestamp: self.timestamp || other.timestamp,
+            probes: self.probes || other.probes,
+            own_path: self.own_path || other.own_path,
+            absolute: self.absolute || other.absolute,
+        }
+    }
+
     /// What `text` names.
     pub fn of(text: &[u8]) -> Self {
         let names = |words: &[&str]| words.iter().any(|word| memmem::find(text, word.as_bytes()).is_some());
@@ -31,8 +52,34 @@ impl Marks {
             date: names(&["__DATE__", "__TIME__"]),
             timestamp: names(&["__TIMESTAMP__"]),
             probes: names(&["__has_include", "__has_embed", "#embed", "# embed", ".incbin", ".include"]),
+            own_path: OWN_PATH.iter().any(|word| computes_on(text, word.as_bytes())),
+            absolute: takes_in_absolute(text),
         }
     }
+}
+
+/// Whether `word` stands in `text` other than as an argument of an assertion's function.
+fn computes_on(text: &[u8], word: &[u8]) -> bool {
+    let is_part = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
+    let alone =
+        |at: &usize| !is_part(at.checked_sub(1).and_then(|at| text.get(at))) && !is_part(text.get(at + word.len()));
+    memmem::find_iter(text, word).filter(alone).any(|at| !is_asserted(text, at))
+}
+
+/// Whether the word at `at` is an argument of an assertion's function.
+fn is_asserted(text: &[u8], at: usize) -> bool {
+    let line = text[..at].iter().rposition(|&b| b == b'\n').map_or(0, |end| end + 1);
+    ASSERTIONS.iter().any(|function| memmem::find(&text[line..at], function.as_bytes()).is_some())
+}
+
+/// `#include "/…"`, `<…>` likewise, and their kin.
+fn takes_in_absolute(text: &[u8]) -> bool {
+    let quoted = [b"\"/".as_slice(), b"</"].into_iter().flat_map(|start| memmem::find_iter(text, start));
+    quoted.into_iter().any(|at| {
+        let line = text[..at].iter().rposition(|&b| b == b'\n').map_or(0, |end| end + 1);
+        let before = &text[line..at];
+        [b"include".as_slice(), b"import", b"embed", b"incbin"].iter().any(|word| memmem::find(before, word).is_some())
+    })
 }
 
 /// Marks by the file's digest.
@@ -71,5 +118,10 @@ mod tests {
         assert_eq!(Marks::of(b"#define T __TIME__"), Marks { date: true, ..Marks::default() });
         assert_eq!(Marks::of(b"\"\" __TIMESTAMP__"), Marks { timestamp: true, ..Marks::default() });
         assert_eq!(Marks::of(b"asm(\".incbin\")"), Marks { probes: true, ..Marks::default() });
+        assert_eq!(Marks::of(b"unsigned h = hash(__FILE__);"), Marks { own_path: true, ..Marks::default() });
+        assert_eq!(Marks::of(b"#define __cpp_lib_source_location 1"), Marks::default());
+        assert_eq!(Marks::of(b"#define a(e) __assert_fail(#e, __FILE__, __LINE__)"), Marks::default());
+        assert_eq!(Marks::of(b"# include \"/gen/x.h\""), Marks { absolute: true, ..Marks::default() });
+        assert_eq!(Marks::of(b"char *path = \"/usr\"; // include"), Marks::default());
     }
 }

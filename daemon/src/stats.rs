@@ -72,6 +72,15 @@ impl Stats {
         *self.bypass_reasons.entry(reason.to_owned()).or_default() += 1;
     }
 
+    /// So many ran without the daemon, which learnt of it later.
+    pub fn unasked(&mut self, number: u64) {
+        self.both("other", |totals| {
+            totals.invocations = totals.invocations.saturating_add(number);
+            totals.bypasses = totals.bypasses.saturating_add(number);
+        });
+        *self.bypass_reasons.entry("no_daemon".to_owned()).or_default() += number;
+    }
+
     /// Its result was stored.
     pub fn stored(&mut self, compiler: &str) {
         self.both(compiler, |totals| totals.stored += 1);

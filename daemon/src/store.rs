@@ -25,7 +25,7 @@ use crate::records::Records;
 use crate::refusal::Refusal;
 
 /// Version of the layout on disk, written to `FORMAT`.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 /// Most blobs that are known to be whole; others are read again before they serve. Two hash tables that are just full.
 const BLOBS_MAX: usize = 2 * (7 << 13);
 /// How file systems say that they have no locks.

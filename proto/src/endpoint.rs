@@ -65,6 +65,11 @@ impl Endpoint {
         self.beside("trouble")
     }
 
+    /// A byte for each compile that ran without a daemon. The next daemon counts and removes it.
+    pub fn unasked(&self) -> PathBuf {
+        self.beside("unasked")
+    }
+
     /// Where a daemon that a client started writes its log.
     pub fn log(&self) -> PathBuf {
         self.beside("log")

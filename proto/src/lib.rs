@@ -1,8 +1,9 @@
-//! The contract between zcache's programs: the messages of `zcache.proto`, digests, the trace's records and the rule
-//! that says where the socket is. Knows neither the daemon nor the client.
+//! The contract between zcache's programs: the messages of `zcache.proto`, digests, the trace's records, where the
+//! socket is and which directories are a user's alone. Knows neither the daemon nor the client.
 
 pub mod digest;
 pub mod endpoint;
+pub mod private;
 pub mod trace;
 
 pub use digest::Digest;

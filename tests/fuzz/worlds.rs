@@ -2,7 +2,7 @@
 
 use zcache_daemon::compilers::{Command, parse};
 use zcache_daemon::invocation::{Env, Invocation};
-use zcache_daemon::roles::{Role, Roots};
+use zcache_daemon::roles::{Role, Root, Roots};
 
 /// The client's process in [`invocation`].
 pub const CLIENT: u32 = 77;
@@ -99,6 +99,7 @@ pub fn invocation(choice: u8) -> Invocation {
         argv: line.split(' ').map(|word| word.as_bytes().to_vec()).collect(),
         program: program.into(),
         cwd: b"/w/p".into(),
+        pwd: b"/w/p".into(),
         env: Env::new(vec![b"PATH=/usr/bin:/bin".into(), b"A=1".into(), b"CPATH=/c:rel".into()]),
         pid: CLIENT,
         ..Invocation::default()
@@ -113,10 +114,11 @@ pub fn command(invocation: &Invocation) -> Command {
 /// A checkout.
 pub fn roots() -> Roots {
     Roots::new([
-        (Role::Workspace, b"/w/p".to_vec()),
-        (Role::Target, b"/w/p/t g".to_vec()),
-        (Role::Probe, b"/w/p\"q\\".to_vec()),
+        Root::named(Role::Workspace, b"/w/p".to_vec(), b"/l/p".to_vec()),
+        Root::plain(Role::Target, b"/w/p/t g".to_vec()),
+        Root::plain(Role::Probe, b"/w/p\"q\\".to_vec()),
     ])
+    .with_output(b"/w/p/o ut/x", b"o ut/x")
 }
 
 /// The bytes up to the next `separator`, which is taken away.

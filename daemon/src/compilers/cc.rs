@@ -1,67 +1,16 @@
 //! Drivers of the C family: gcc, clang, zig's `cc`, and scripts that are called as they are. Command line, habits and
 //! outputs; what zig needs besides is in `zig`. Pure.
 
+use super::cc_words::{Reach, Word, words};
 use super::depfile::prerequisites;
 use super::toolchain::{self, file_name, is_below, join, parent};
 use super::zig::{self, Zig};
 use super::{Bypass, EnvRule, Family, OutputRule};
+use crate::binding::Exposed;
 use crate::invocation::Invocation;
 use crate::paths::without_parents;
-use crate::roles::{Role, Roots};
-
-/// Options whose value is the next argument.
-const VALUED: &[&[u8]] = &[
-    b"--config",
-    b"--param",
-    b"--serialize-diagnostics",
-    b"--sysroot",
-    b"--target",
-    b"-A",
-    b"-B",
-    b"-D",
-    b"-F",
-    b"-G",
-    b"-I",
-    b"-L",
-    b"-MF",
-    b"-MJ",
-    b"-MQ",
-    b"-MT",
-    b"-T",
-    b"-U",
-    b"-Xassembler",
-    b"-Xclang",
-    b"-Xlinker",
-    b"-Xpreprocessor",
-    b"-arch",
-    b"-aux-info",
-    b"-dumpbase",
-    b"-dumpbase-ext",
-    b"-dumpdir",
-    b"-e",
-    b"-framework",
-    b"-gcc-toolchain",
-    b"-idirafter",
-    b"-iframework",
-    b"-imacros",
-    b"-imultilib",
-    b"-include",
-    b"-include-pch",
-    b"-iprefix",
-    b"-iquote",
-    b"-isysroot",
-    b"-isystem",
-    b"-iwithprefix",
-    b"-iwithprefixbefore",
-    b"-l",
-    b"-mllvm",
-    b"-o",
-    b"-target",
-    b"-u",
-    b"-wrapper",
-    b"-x",
-    b"-z",
-];
+use crate::roles::{Role, Root, Roots};
+use crate::template::Template;
 
 /// Other caches and distributors: what stands behind them is theirs.
 const WRAPPERS: &[&[u8]] = &[b"buildcache", b"cachepot", b"ccache", b"distcc", b"icecc", b"kache", b"sccache"];
@@ -71,6 +20,7 @@ const WRAPPERS: &[&[u8]] = &[b"buildcache", b"cachepot", b"ccache", b"distcc", b
 pub struct Cc {
     name: &'static str,
     cwd: Vec<u8>,
+    exposed: Exposed,
     sources: Vec<Vec<u8>>,
     output: Option<Vec<u8>>,
     depfile: Option<Vec<u8>>,
@@ -81,9 +31,10 @@ pub struct Cc {
     makes_code: bool,
     /// What its outputs' names end in where none is given.
     suffix: &'static [u8],
-    compresses: bool,
     precompiles: bool,
     modules: bool,
+    /// It measures itself.
+    profiles: bool,
     zig: Option<Zig>,
 }
 
@@ -108,14 +59,15 @@ pub fn parse(invocation: &Invocation, argv: &[Vec<u8>]) -> Result<(Cc, Roots, St
         };
     }
     let zig = zig::is_behind(called).then(|| Zig::of(arguments, invocation));
-    let mut cc = Cc { name: family_name(called), cwd: invocation.cwd.clone(), zig, ..Cc::default() };
+    let exposed = Exposed { mangles: true, ..Exposed::default() };
+    let mut cc = Cc { name: family_name(called), cwd: invocation.cwd.clone(), exposed, zig, ..Cc::default() };
     cc.read(arguments);
     let stands_in = cc.compiles && cc.names_source();
     if !is_driver(called) && !stands_in {
         return Err(Bypass::UnknownCompiler);
     }
     cc.decide()?;
-    let roots = cc.roots();
+    let roots = cc.roots(&invocation.pwd);
     let summary = cc.summary(called, arguments);
     Ok((cc, roots, summary))
 }
@@ -131,21 +83,16 @@ fn family_name(called: &[u8]) -> &'static str {
 
 impl Cc {
     fn read(&mut self, arguments: &[Vec<u8>]) {
-        let mut rest = arguments.iter().map(Vec::as_slice);
-        let mut all_files = false;
-        while let Some(argument) = rest.next() {
-            if all_files || argument == b"-" || !argument.starts_with(b"-") {
-                self.sources.push(argument.to_vec());
-            } else if argument == b"--" {
-                all_files = true;
-            } else if VALUED.contains(&argument) {
-                self.option(argument, rest.next().unwrap_or_default());
-            } else {
-                match argument {
-                    [b'-', b'o' | b'x', value @ ..] if !value.is_empty() => self.option(&argument[..2], value),
-                    [b'-', b'M', b'F', value @ ..] => self.option(b"-MF", value),
-                    _ => self.flag(argument),
-                }
+        for word in words(arguments) {
+            match word.reach() {
+                Reach::Nowhere => {}
+                Reach::Path => self.exposed.paths.push(word.text().to_vec()),
+                Reach::Value => self.exposed.values.push(word.text().to_vec()),
+            }
+            match word {
+                Word::File(file) => self.sources.push(file.to_vec()),
+                Word::Option(name, value, _) => self.option(name, value),
+                Word::Flag(flag) => self.flag(flag),
             }
         }
     }
@@ -163,18 +110,25 @@ impl Cc {
 
     fn flag(&mut self, flag: &[u8]) {
         match flag {
-            b"-c" => (self.compiles, self.makes_code, self.suffix) = (true, true, b".o"),
-            b"-S" => (self.compiles, self.makes_code, self.suffix) = (true, true, b".s"),
-            b"-E" | b"-M" | b"-MM" | b"-fsyntax-only" => self.compiles = true,
+            b"-c" | b"--compile" => (self.compiles, self.makes_code, self.suffix) = (true, true, b".o"),
+            b"-S" | b"--assemble" => (self.compiles, self.makes_code, self.suffix) = (true, true, b".s"),
+            b"-E"
+            | b"-M"
+            | b"-MM"
+            | b"--preprocess"
+            | b"--dependencies"
+            | b"--user-dependencies"
+            | b"-fsyntax-only" => {
+                self.compiles = true;
+            }
+            b"--analyze" => (self.compiles, self.suffix) = (true, b".plist"),
+            b"-ftime-report" | b"-ftime-trace" | b"-Q" | b"-time" | b"-fmem-report" | b"-stats" => self.profiles = true,
             b"-fmodules" | b"-fmodules-ts" | b"-fcxx-modules" | b"--precompile" => self.modules = true,
             b"-emit-pch" => self.precompiles = true,
             _ => {}
         }
         let starts = |prefixes: &[&[u8]]| prefixes.iter().any(|prefix| flag.starts_with(prefix));
         self.modules |= starts(&[b"-fmodule-", b"-fprebuilt-module"]);
-        let packed: &[&[u8]] =
-            &[b"-gz", b"-flto", b"-emit-llvm", b"-fembed-bitcode", b"-Wa,--compress-debug", b"-Wa,-gz"];
-        self.compresses |= starts(packed);
         for prefix in [b"-Wp,-MD,".as_slice(), b"-Wp,-MMD,"] {
             if let Some(file) = flag.strip_prefix(prefix) {
                 self.depfile = Some(join(&self.cwd, file));
@@ -201,21 +155,36 @@ impl Cc {
         match self {
             Cc { precompiles: true, .. } => Err(Bypass::PrecompiledHeader),
             Cc { modules: true, .. } => Err(Bypass::Modules),
+            Cc { profiles: true, .. } => Err(Bypass::Profiling),
             Cc { compiles: false, sources, .. } if !sources.is_empty() => Err(Bypass::Link),
             _ => Ok(()),
         }
     }
 
-    /// The workspace holds the source and the directory that the compiler runs in; the target is where the output goes.
-    fn roots(&self) -> Roots {
+    /// The workspace holds the source and the directory that the compiler runs in.
+    fn roots(&self, pwd: &[u8]) -> Roots {
         let source = self.sources.first().map(|source| join(&self.cwd, source));
         let common = source.and_then(|source| common(&self.cwd, parent(&source)));
-        let workspace = common.unwrap_or_else(|| self.cwd.clone());
-        let output = self.output.as_deref().filter(|output| output.starts_with(b"/"));
-        let target = output.map(|output| (Role::Target, parent(output).to_vec()));
+        let workspace = Root::plain(Role::Workspace, common.unwrap_or_else(|| self.cwd.clone()));
+        let cwd = Root::named(Role::Cwd, self.cwd.clone(), pwd.to_vec());
         let probe = self.sources.iter().find(|source| source.starts_with(b"/") && is_probe(file_name(source)));
-        let probe = probe.map(|source| (Role::Probe, source.clone()));
-        Roots::new([(Role::Workspace, workspace)].into_iter().chain(target).chain(probe))
+        let probe = probe.map(|source| Root::plain(Role::Probe, source.clone()));
+        let roots = Roots::new([workspace, cwd].into_iter().chain(probe));
+        match self.given() {
+            Some(given) => roots.with_output(&without_parents(&join(&self.cwd, &given)), &given),
+            None => roots,
+        }
+    }
+
+    /// The one output as the command spells it or implies it, without the last extension.
+    fn given(&self) -> Option<Vec<u8>> {
+        let [source] = self.sources.as_slice() else { return None };
+        match &self.output {
+            Some(output) if output == b"-" || parent(&join(&self.cwd, output)) == b"/dev" => None,
+            Some(output) => Some(stem(output).to_vec()),
+            None if self.suffix.is_empty() => None,
+            None => Some(stem(file_name(source)).to_vec()),
+        }
     }
 
     fn summary(&self, called: &[u8], arguments: &[Vec<u8>]) -> String {
@@ -234,14 +203,13 @@ impl Cc {
 
     /// Files that the command makes, where that has to be known without watching it.
     fn outputs(&self) -> Vec<Vec<u8>> {
-        let stem = |path: &[u8]| path[..path.len() - extension(path).len()].strip_suffix(b".").unwrap_or(path).to_vec();
         let named = self.output.as_deref().filter(|output| *output != b"-");
         let made: Vec<Vec<u8>> = match named {
             Some(output) => vec![output.to_vec()],
             None if self.output.is_some() => Vec::new(),
-            None => self.sources.iter().map(|source| [&stem(file_name(source))[..], self.suffix].concat()).collect(),
+            None => self.sources.iter().map(|source| [stem(file_name(source)), self.suffix].concat()).collect(),
         };
-        let depfiles = made.iter().map(|made| [&stem(made)[..], b".d"].concat());
+        let depfiles = made.iter().map(|made| [stem(made), b".d"].concat());
         let all = made.iter().cloned().chain(depfiles).map(|made| join(&self.cwd, &made));
         all.chain(self.depfile.clone()).collect()
     }
@@ -268,15 +236,28 @@ fn extension(path: &[u8]) -> &[u8] {
     name.iter().rposition(|&b| b == b'.').map_or(b"", |at| &name[at + 1..])
 }
 
+/// A path without the last extension; a name that begins with its only dot has none.
+fn stem(path: &[u8]) -> &[u8] {
+    let name = file_name(path);
+    match name.iter().rposition(|&b| b == b'.') {
+        Some(at) if at > 0 => &path[..path.len() - name.len() + at],
+        _ => path,
+    }
+}
+
 impl Family for Cc {
     fn name(&self) -> &'static str {
         self.name
     }
 
-    fn key_arguments<'a>(&self, argv: &'a [Vec<u8>]) -> Vec<&'a [u8]> {
+    fn key_arguments(&self, argv: &[Vec<u8>], roots: &Roots) -> Vec<Template> {
         // Which program it is stands in the action besides.
-        let name = file_name(&argv[0]);
-        std::iter::once(name).chain(argv[1..].iter().map(Vec::as_slice)).collect()
+        let name = Template::of(file_name(&argv[0]), roots);
+        std::iter::once(name).chain(words(&argv[1..]).flat_map(|word| word.key(roots))).collect()
+    }
+
+    fn exposed(&self) -> &Exposed {
+        &self.exposed
     }
 
     fn is_compiler(&self, program: &[u8]) -> bool {
@@ -298,8 +279,8 @@ impl Family for Cc {
 
     fn env_rule(&self, name: &[u8]) -> EnvRule {
         match name {
-            b"MAKEFLAGS" | b"MFLAGS" | b"TMPDIR" | b"TMP" | b"TEMP" | b"PATH" => EnvRule::Ignore,
-            b"PWD" => EnvRule::ByRole,
+            // `PWD` names the current directory, or it is passed over: see `Invocation::pwd`.
+            b"MAKEFLAGS" | b"MFLAGS" | b"TMPDIR" | b"TMP" | b"TEMP" | b"PATH" | b"PWD" => EnvRule::Ignore,
             b"TERM" | b"COLORTERM" | b"COLUMNS" | b"GCC_COLORS" | b"GCC_URLS" | b"TERM_URLS" => EnvRule::Messages,
             b"NO_COLOR" | b"CLICOLOR" | b"CLICOLOR_FORCE" | b"LC_MESSAGES" | b"LANGUAGE" => EnvRule::Messages,
             b"GCC_EXTRA_DIAGNOSTIC_OUTPUT" => EnvRule::Messages,
@@ -322,10 +303,6 @@ impl Family for Cc {
 
     fn declared_inputs(&self, _: &[u8], text: &[u8]) -> Vec<Vec<u8>> {
         prerequisites(text)
-    }
-
-    fn hides_paths(&self) -> bool {
-        self.compresses
     }
 
     fn sources(&self) -> Vec<Vec<u8>> {

@@ -3,6 +3,7 @@
 
 pub mod argfile;
 pub mod cc;
+pub mod cc_words;
 pub mod depfile;
 pub mod rustc;
 pub mod toolchain;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use zcache_proto::Digest;
 
 use self::argfile::{Expanded, Style, expand};
+use crate::binding::Exposed;
 use crate::invocation::Invocation;
 use crate::roles::Roots;
 use crate::template::Template;
@@ -36,6 +38,8 @@ pub enum Bypass {
     PrecompiledHeader,
     /// It makes or names modules, which depend on what else is being compiled.
     Modules,
+    /// It measures itself, or says what it does: what it prints is new each time.
+    Profiling,
     /// Another cache or distributor stands before the compiler.
     OtherWrapper,
     /// The client lives in another mount namespace or root, so its paths are not the daemon's, or where it cannot be seen.
@@ -63,7 +67,7 @@ pub enum EnvRule {
     Ignore,
     /// It changes nothing but what is printed.
     Messages,
-    /// It may name the checkout.
+    /// It may name a root.
     ByRole,
     /// Its value is an input.
     Exact,
@@ -84,8 +88,18 @@ pub enum OutputRule {
 pub trait Family: fmt::Debug + Send + Sync {
     /// The name that statistics use.
     fn name(&self) -> &'static str;
-    /// The arguments that the action's digest covers.
-    fn key_arguments<'a>(&self, argv: &'a [Vec<u8>]) -> Vec<&'a [u8]>;
+    /// The arguments that the action's digest covers, by role.
+    fn key_arguments(&self, argv: &[Vec<u8>], roots: &Roots) -> Vec<Template>;
+    /// What can become of the arguments' text.
+    fn exposed(&self) -> &Exposed;
+    /// Arguments that change what is printed and nothing else; they are in no action.
+    fn display(&self) -> &[Vec<u8>] {
+        &[]
+    }
+    /// Whether something was printed that such arguments, variables and terminals change.
+    fn prints(&self, stdout: &[u8], stderr: &[u8]) -> bool {
+        !stdout.is_empty() || !stderr.is_empty()
+    }
     /// Whether `program` is the one that reads sources and knows macros for the date.
     fn is_compiler(&self, _program: &[u8]) -> bool {
         false
@@ -108,8 +122,6 @@ pub trait Family: fmt::Debug + Send + Sync {
     fn declared_variables(&self, _path: &[u8], _text: &[u8]) -> Vec<Vec<u8>> {
         Vec::new()
     }
-    /// Whether an output may hold the checkout's path where a search of its bytes cannot see it.
-    fn hides_paths(&self) -> bool;
     /// The directory in which it makes and removes temporary files beside its outputs.
     fn out_dir(&self) -> Option<&[u8]> {
         None
@@ -143,6 +155,13 @@ pub struct Command {
     pub argument_files: Vec<Vec<u8>>,
 }
 
+impl Command {
+    /// Digest of the arguments that say how messages look.
+    pub fn display(&self) -> Digest {
+        Digest::of(&self.family.display().join(&0))
+    }
+}
+
 /// Says what `invocation` is. Argument files come through `read`.
 pub fn parse(invocation: &Invocation, read: impl FnMut(&[u8]) -> Option<Vec<u8>>) -> Result<Command, Bypass> {
     match invocation {
@@ -171,6 +190,11 @@ fn has_stdin(invocation: &Invocation, names: &[Vec<u8>]) -> Result<(), Bypass> {
     if unread { Err(Bypass::UnreadStdin) } else { Ok(()) }
 }
 
+/// Whether programs of this name compile, however they are called.
+pub fn is_compiler(name: &[u8]) -> bool {
+    rustc::is_rustc(name) || cc::is_driver(name)
+}
+
 /// Whether a command is rustc's: by its name, or by its shape where a stand-in is called as rustc is.
 fn is_rustc(argv: &[Vec<u8>]) -> bool {
     let shape = |argument: &Vec<u8>| {
@@ -187,17 +211,16 @@ fn command(
     summary: String,
     expanded: Expanded,
 ) -> Command {
-    let action = action(invocation, &family.key_arguments(&expanded.argv), &roots);
+    let action = action(invocation, family.key_arguments(&expanded.argv, &roots), &roots);
     Command { family, roots, action, summary, argument_files: expanded.files }
 }
 
 /// Digest of all that is known before running: program, arguments by role, source on standard input, umask, and the
 /// processor where it matters.
-fn action(invocation: &Invocation, arguments: &[&[u8]], roots: &Roots) -> Digest {
+fn action(invocation: &Invocation, arguments: Vec<Template>, roots: &Roots) -> Digest {
     let template = |bytes: &[u8]| Template::of(bytes, roots);
-    let arguments: Vec<Template> = arguments.iter().map(|argument| template(argument)).collect();
     let known = (
-        "zcache action 3",
+        "zcache action 4",
         template(&invocation.program),
         arguments,
         template(&invocation.cwd),

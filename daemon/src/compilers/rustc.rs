@@ -1,10 +1,15 @@
 //! rustc, clippy-driver and chains of wrappers around them: command line, habits and outputs. The only file that
 //! knows rustc and what cargo makes of it. Pure.
 
+use std::collections::BTreeSet;
+
 use super::toolchain::{file_name, is_below, join, parent};
 use super::{Bypass, EnvRule, Family, OutputRule};
+use crate::binding::Exposed;
 use crate::invocation::Invocation;
-use crate::roles::{Role, Roots};
+use crate::paths::without_parents;
+use crate::roles::{Role, Root, Roots};
+use crate::template::Template;
 
 /// One rustc command.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -18,8 +23,20 @@ pub struct Rustc {
     probe: bool,
     /// It writes a file that lists, besides its inputs, the variables that its sources ask for.
     lists: bool,
-    compressed_debug: bool,
+    /// It prints what is `-Z` for people who look at rustc itself.
+    profiles: bool,
+    exposed: Exposed,
+    /// Arguments that change what is printed.
+    display: Vec<Vec<u8>>,
+    /// What it tells in JSON besides diagnostics; rustc counts that into the hash of a crate.
+    tells: BTreeSet<Vec<u8>>,
 }
+
+/// Options that change how a diagnostic looks, and nothing where there is none.
+const DISPLAY: &[&[u8]] = &[b"--color", b"--diagnostic-width", b"--error-format", b"--json"];
+
+/// What a notice of an output begins with, which no such option changes.
+const NOTICES: &[&[u8]] = &[b"{\"$message_type\":\"artifact\",", b"{\"artifact\":"];
 
 /// Reads a command. Its shape decides, not its program's name: a stand-in script is called as rustc is.
 pub fn parse(invocation: &Invocation, argv: &[Vec<u8>]) -> Result<(Rustc, Roots, String), Bypass> {
@@ -36,10 +53,13 @@ pub fn parse(invocation: &Invocation, argv: &[Vec<u8>]) -> Result<(Rustc, Roots,
     while let Some(argument) = arguments.next() {
         rustc.argument(argument, &mut arguments, &invocation.cwd);
     }
+    if rustc.profiles {
+        return Err(Bypass::Profiling);
+    }
     if !(named || rustc.crate_name.is_some() || rustc.probe) || arguments_missing(argv) {
         return Err(Bypass::UnknownCompiler);
     }
-    let roots = rustc.roots(&invocation.cwd);
+    let roots = rustc.roots(invocation);
     let summary = rustc.summary(argv);
     Ok((rustc, roots, summary))
 }
@@ -71,6 +91,7 @@ impl Rustc {
             b"-o",
             b"--error-format",
             b"--color",
+            b"--diagnostic-width",
             b"--print",
             b"--emit",
             b"--extern",
@@ -99,7 +120,25 @@ impl Rustc {
         } else {
             (argument, b"".as_slice())
         };
+        if DISPLAY.contains(&name) {
+            self.display.extend([name.to_vec(), value.to_vec()]);
+        }
+        self.expose(name, value);
         self.option(name, value, cwd);
+    }
+
+    /// Notes an argument whose text may reach an output. That it reaches none is proven for those that say where things
+    /// are or go, and for those that only messages follow.
+    fn expose(&mut self, name: &[u8], value: &[u8]) {
+        const NOWHERE: &[&[u8]] = &[b"--out-dir", b"-L", b"-o", b"--extern", b"--emit", b"--sysroot"];
+        let is_state = matches!(name, b"-C" | b"--codegen") && value.starts_with(b"incremental=");
+        match name {
+            _ if is_state || NOWHERE.contains(&name) || DISPLAY.contains(&name) => {}
+            b"--remap-path-prefix" => self.exposed.paths.push(value.to_vec()),
+            b"-C" | b"--codegen" if value.starts_with(b"linker=") => self.exposed.paths.push(value.to_vec()),
+            // A source named from the root among them: `file!()` and a caller's location are constants.
+            _ => self.exposed.values.push([name, b"=", value].concat()),
+        }
     }
 
     fn option(&mut self, name: &[u8], value: &[u8], cwd: &[u8]) {
@@ -123,20 +162,29 @@ impl Rustc {
                 if let Some(dir) = value.strip_prefix(b"incremental=") {
                     self.incremental = Some(join(cwd, dir));
                 }
-                self.compressed_debug |= contains(value, b"compress-debug") || contains(value, b"-gz");
             }
-            b"-Z" => self.compressed_debug |= contains(value, b"debuginfo-compression"),
+            b"--json" => {
+                let kinds = value.split(|&b| b == b',').filter(|kind| !kind.starts_with(b"diagnostic-"));
+                self.tells.extend(kinds.map(<[u8]>::to_vec));
+            }
+            b"-Z" => {
+                let name = value.split(|&b| b == b'=').next().unwrap_or_default();
+                const PROFILES: [&[u8]; 3] = [b"time-", b"self-profile", b"print-"];
+                self.profiles |= PROFILES.iter().any(|kind| name.starts_with(kind)) || name.ends_with(b"-stats");
+            }
             _ => {}
         }
     }
 
-    fn roots(&self, cwd: &[u8]) -> Roots {
+    fn roots(&self, invocation: &Invocation) -> Roots {
         let target = match (&self.out_dir, &self.output) {
             (Some(dir), _) => Some(target_root(dir, self.target.as_deref())),
             (None, Some(output)) => Some(parent(output).to_vec()),
             (None, None) => None,
         };
-        Roots::new([(Role::Workspace, cwd.to_vec())].into_iter().chain(target.map(|dir| (Role::Target, dir))))
+        let target = target.map(|dir| Root::named(Role::Target, without_parents(&dir), dir));
+        let workspace = Root::named(Role::Workspace, invocation.cwd.clone(), invocation.pwd.clone());
+        Roots::new([workspace].into_iter().chain(target))
     }
 
     fn summary(&self, argv: &[Vec<u8>]) -> String {
@@ -154,17 +202,38 @@ impl Family for Rustc {
         "rustc"
     }
 
-    fn key_arguments<'a>(&self, argv: &'a [Vec<u8>]) -> Vec<&'a [u8]> {
-        // Of an incremental directory only that it is there.
-        let shorten = |argument: &'a Vec<u8>| -> &'a [u8] {
-            for prefix in [b"incremental=".as_slice(), b"-Cincremental=", b"--codegen=incremental="] {
-                if argument.starts_with(prefix) {
-                    return &argument[..prefix.len()];
+    fn key_arguments(&self, argv: &[Vec<u8>], roots: &Roots) -> Vec<Template> {
+        let mut key = Vec::with_capacity(argv.len() + 1);
+        let mut arguments = argv.iter().map(Vec::as_slice);
+        while let Some(argument) = arguments.next() {
+            let name = argument.split(|&b| b == b'=').next().unwrap_or_default();
+            if DISPLAY.contains(&name) {
+                if name == argument {
+                    arguments.next();
                 }
+                continue;
             }
-            argument
-        };
-        argv.iter().map(shorten).collect()
+            // Of an incremental directory only that it is there.
+            let states = [b"incremental=".as_slice(), b"-Cincremental=", b"--codegen=incremental="];
+            let state = states.into_iter().find(|prefix| argument.starts_with(prefix));
+            key.push(Template::of(state.unwrap_or(argument), roots));
+        }
+        key.extend(self.tells.iter().map(|kind| Template::of(kind, roots)));
+        key
+    }
+
+    fn exposed(&self) -> &Exposed {
+        &self.exposed
+    }
+
+    fn display(&self) -> &[Vec<u8>] {
+        &self.display
+    }
+
+    fn prints(&self, stdout: &[u8], stderr: &[u8]) -> bool {
+        let is_notice = |line: &[u8]| line.is_empty() || NOTICES.iter().any(|notice| line.starts_with(notice));
+        // What is asked about the compiler itself is answered in plain text.
+        !(stdout.is_empty() || self.probe) || !stderr.split(|&b| b == b'\n').all(is_notice)
     }
 
     fn is_state(&self, path: &[u8]) -> bool {
@@ -187,7 +256,16 @@ impl Family for Rustc {
             // asks for one with `env!`, nothing but the list tells.
             b"CARGO_MAKEFLAGS" | b"MAKEFLAGS" | b"MFLAGS" | b"RUST_RECURSION_COUNT" => EnvRule::Ignore,
             b"TMPDIR" | b"TMP" | b"TEMP" | b"PATH" if self.lists => EnvRule::Ignore,
-            b"TERM" | b"COLORTERM" if self.lists => EnvRule::Messages,
+            // Whether messages are coloured.
+            b"TERM" | b"COLORTERM" | b"CI" | b"NO_COLOR" | b"CLICOLOR" | b"CLICOLOR_FORCE"
+                if self.lists || self.probe =>
+            {
+                EnvRule::Messages
+            }
+            // What succeeds has no backtrace.
+            b"RUST_BACKTRACE" | b"RUST_LIB_BACKTRACE" if self.lists || self.probe => EnvRule::Ignore,
+            // It names the workspace, or it is passed over: see `Invocation::pwd`.
+            b"PWD" if self.lists => EnvRule::Ignore,
             b"OUT_DIR" => EnvRule::ByRole,
             _ => EnvRule::Exact,
         }
@@ -217,10 +295,6 @@ impl Family for Rustc {
         let asked = text.split(|&b| b == b'\n').filter_map(|line| line.strip_prefix(b"# env-dep:"));
         let names = asked.filter_map(|variable| variable.split(|&b| b == b'=').next());
         names.filter(|name| self.env_rule(name) != EnvRule::ByRole).map(<[u8]>::to_vec).collect()
-    }
-
-    fn hides_paths(&self) -> bool {
-        self.compressed_debug
     }
 }
 

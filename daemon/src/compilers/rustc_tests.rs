@@ -9,6 +9,7 @@ fn invocation(cwd: &str, command: &str) -> Invocation {
         argv: command.split(' ').map(|word| word.as_bytes().to_vec()).collect(),
         program: b"/sysroot/bin/rustc".into(),
         cwd: cwd.into(),
+        pwd: cwd.into(),
         ..Invocation::default()
     }
 }
@@ -64,6 +65,26 @@ fn what_matters_is_in_the_action() {
     assert_eq!(on("/i"), on("/j"));
     let joined = |dir: &str| action("/a/ws", &format!("{base} -Cincremental={dir}"));
     assert_eq!(joined("/i"), joined("/j"));
+}
+
+#[test]
+fn how_diagnostics_look_is_no_part_of_the_question() {
+    let with = |arguments: &str| action("/a/ws", &format!("rustc --crate-name x src/lib.rs {arguments}"));
+    for (arguments, same) in [
+        ("--error-format=json --json=diagnostic-short,artifacts --diagnostic-width=80", true),
+        ("--json=artifacts --error-format json --diagnostic-width 100 --color=always", true),
+        ("--error-format=json", false),
+        ("--error-format=json --json=artifacts,future-incompat", false),
+    ] {
+        assert_eq!(with(arguments) == with("--error-format=json --json=artifacts"), same, "{arguments}");
+    }
+    assert_eq!(with("--color=never"), with("--error-format=short"));
+    let rustc = Rustc::default();
+    let notice = b"{\"$message_type\":\"artifact\",\"artifact\":\"/t/x.rmeta\",\"emit\":\"metadata\"}\n";
+    assert!(
+        !rustc.prints(b"", b"") && !rustc.prints(b"", notice) && !rustc.prints(b"", &[&notice[..], notice].concat())
+    );
+    assert!(rustc.prints(b"x", b"") && rustc.prints(b"", &[notice, &b"warning: x\n"[..]].concat()));
 }
 
 #[test]

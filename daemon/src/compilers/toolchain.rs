@@ -78,6 +78,14 @@ fn is_system_library(module: &[u8]) -> bool {
     [b"/lib/".as_slice(), b"/lib64/", b"/usr/lib/", b"/usr/lib64/"].iter().any(|dir| module.starts_with(dir))
 }
 
+/// Whether a header came with the compiler or its C++ library: it names words for paths in macros that a source would
+/// have to use by names of their own.
+pub fn is_compilers_header(path: &[u8]) -> bool {
+    [b"/include/c++/".as_slice(), b"/lib/gcc/", b"/lib/clang/"]
+        .iter()
+        .any(|dir| memchr::memmem::find(path, dir).is_some())
+}
+
 /// Whether `module` is the library by which programs ask what a terminal can do. It measures time.
 pub fn is_terminal_library(module: &[u8]) -> bool {
     let name = file_name(module);

@@ -41,7 +41,7 @@ fn made_up(data: &[u8]) -> Manifest {
     let output = |bytes: &[u8]| {
         let (&choice, rest) = bytes.split_first()?;
         let rest = spelled(rest);
-        let role = [None, Some(Role::Workspace), Some(Role::Target), Some(Role::Probe)][usize::from(choice % 4)];
+        let role = [None, Some(Role::Workspace), Some(Role::Output), Some(Role::Probe)][usize::from(choice % 4)];
         let content = match choice / 4 % 4 {
             0 => OutputContent::Blob { digest: Digest::of(&rest), size: 1, link: choice >= 128 },
             1 => OutputContent::Text(Template::of(&rest, &roots())),
