@@ -26,6 +26,7 @@ mod record;
 mod session;
 mod spawn;
 mod sys;
+mod system;
 #[path = "../../proto/src/trace.rs"]
 #[allow(dead_code)]
 mod trace;

@@ -144,6 +144,7 @@ impl Distiller<'_, '_> {
                 self.out.refusals.insert(Refusal::Socket);
             }
             trace::GETCWD if own => drop(self.out.told.insert(path)),
+            trace::SYSTEM if !own => self.asked_system(record.value, image),
             trace::GETCWD => self.out.asks_cwd = true,
             _ => {}
         }
@@ -393,7 +394,10 @@ impl Distiller<'_, '_> {
 
 /// Whether a record's first operand is the path of a file that something is done to.
 fn names_file(kind: u16) -> bool {
-    !matches!(kind, trace::START | trace::GETENV | trace::CLOCK | trace::SOCKET | trace::GETCWD | trace::EXIT)
+    !matches!(
+        kind,
+        trace::START | trace::GETENV | trace::CLOCK | trace::SOCKET | trace::GETCWD | trace::EXIT | trace::SYSTEM
+    )
 }
 
 /// Whether a look-up that failed so tells that nothing is there.

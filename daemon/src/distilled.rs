@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use zcache_proto::Digest;
+
 use crate::compilers::toolchain::{is_below, parent};
 use crate::manifest::Kind;
 use crate::refusal::Refusal;
+use crate::system::Question;
 
 /// What a compile read, looked for and made.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub struct Distilled {
     pub plugins: BTreeSet<Vec<u8>>,
     /// Files that the compiler itself read as source.
     pub sources: BTreeSet<Vec<u8>>,
+    /// What the project's code asked of the machine, and the answer, once it has been asked again.
+    pub system: BTreeMap<Question, Option<Digest>>,
     /// Programs that could not be watched and that tell what they read.
     pub declaring: BTreeSet<Vec<u8>>,
     /// Files and links made.
@@ -102,6 +107,7 @@ impl Distilled {
         self.strangers |= child.strangers;
         self.shown.extend(child.shown);
         self.told.extend(child.told);
+        self.system.extend(child.system);
         self.plugins.extend(child.plugins);
         self.outputs.extend(child.outputs);
         self.directories.extend(child.directories);

@@ -194,6 +194,8 @@ impl Expectations<'_> {
             self.all.extend((!command.family.display().is_empty()).then(|| Expectation::Display(command.display())));
             self.all.extend(seen.env_shown.iter().map(|name| self.variable(name)).collect::<Vec<_>>());
         }
+        let known = seen.system.iter().filter_map(|(question, answer)| Some((*question, (*answer)?)));
+        self.all.extend(known.map(|(question, answer)| Expectation::System(question, answer)));
         self.all.extend(seen.env.iter().map(|name| self.variable(name)).collect::<Vec<_>>());
         self.all.extend(seen.env_by_role.iter().map(|name| {
             let value = invocation.env.get(name).map(|value| by_role(value, &command.roots));

@@ -14,6 +14,7 @@ use crate::inputs::{Inputs, Stamp, path};
 use crate::invocation::Invocation;
 use crate::manifest::{Attributes, Facts, Kind, Terminal};
 use crate::roles::Roots;
+use crate::system::{Question, answer};
 use crate::twins::Look;
 
 /// The disk, as one invocation sees it.
@@ -96,6 +97,10 @@ impl Facts for Disk<'_> {
 
     fn environment(&mut self) -> Digest {
         *self.environment.get_or_insert_with(|| self.invocation.env.digest())
+    }
+
+    fn system(&mut self, question: Question) -> Option<Digest> {
+        answer(question, self.invocation.process)
     }
 
     fn which(&mut self, name: &[u8]) -> Option<Vec<u8>> {

@@ -54,6 +54,7 @@ pub mod sources;
 pub mod stats;
 pub mod status;
 pub mod store;
+pub mod system;
 pub mod template;
 pub mod trace;
 pub mod twins;

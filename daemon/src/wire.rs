@@ -84,6 +84,7 @@ pub fn as_seen(expectations: &[Expectation], result: &ActionResult, roots: &Root
             Expectation::Env(name, _) => drop(seen.env.insert(name.clone())),
             Expectation::EnvByRole(name, _) => drop(seen.env_by_role.insert(name.clone())),
             Expectation::Environment(_) => seen.environment = true,
+            Expectation::System(question, _) => drop(seen.system.insert(*question, None)),
             Expectation::Which(name, path) => drop(seen.names.insert(name.clone(), path.as_ref().map(at))),
             Expectation::Library(name, path) => drop(seen.libraries.insert(name.clone(), path.as_ref().map(at))),
             Expectation::Attributes(path, _) => drop(seen.attributes.insert(at(path))),

@@ -87,6 +87,8 @@ pub const GETCWD: u16 = 19;
 pub const EXIT: u16 = 20;
 /// The process is a zcache client and is no longer recorded: what it does is reported by itself.
 pub const EXEMPT: u16 = 21;
+/// The machine was asked something. `value`: what, from [`HOST`] on.
+pub const SYSTEM: u16 = 30;
 
 /// [`READ`]: opened as a directory.
 pub const DIRECTORY: u16 = 1;
@@ -122,6 +124,25 @@ pub const TIME: u64 = 1;
 
 /// [`CLOCK`]: a time, of a file perhaps, was turned into a date of the local zone.
 pub const LOCAL: u64 = 2;
+
+/// [`SYSTEM`]: the host's name and kernel.
+pub const HOST: u64 = 1;
+/// [`SYSTEM`]: the number of processors.
+pub const PROCESSORS: u64 = 2;
+/// [`SYSTEM`]: limits on resources.
+pub const LIMITS: u64 = 3;
+/// [`SYSTEM`]: the user and its groups, by number.
+pub const USER: u64 = 4;
+/// [`SYSTEM`]: users and groups by name.
+pub const USERS: u64 = 5;
+/// [`SYSTEM`]: how much memory there is.
+pub const MEMORY: u64 = 6;
+/// [`SYSTEM`]: the number of a process.
+pub const PROCESS: u64 = 7;
+/// [`SYSTEM`]: what is another answer each time: load, free memory, times used.
+pub const MOMENT: u64 = 8;
+/// [`SYSTEM`]: the locale.
+pub const LOCALE: u64 = 9;
 
 /// FNV-1a, 64 bits: tells an environment value that a process saw from the one the build gave it, without keeping it.
 pub const fn hash(bytes: &[u8]) -> u64 {
