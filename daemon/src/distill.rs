@@ -237,7 +237,9 @@ impl Distiller<'_, '_> {
             _ => None,
         };
         // A macro may use a file's length, which its content decides.
-        if !own && !self.is_internal(&path) {
+        if !own && record.has(trace::TIMELESS) && !self.is_internal(&path) {
+            self.out.permissions.insert(path.clone());
+        } else if !own && !self.is_internal(&path) {
             self.out.attributes.insert(path.clone());
             if kind == Some(Kind::File) {
                 return self.read(path, record);
@@ -384,6 +386,7 @@ impl Distiller<'_, '_> {
         self.out.exists.retain(|path, _| !covers(&made, path));
         self.out.links.retain(|path, _| !covers(&made, path));
         self.out.attributes.retain(|path| !covers(&made, path));
+        self.out.permissions.retain(|path| !covers(&made, path));
         let contents = &self.out.contents;
         self.out.exists.retain(|path, _| !contents.contains_key(path));
         let appeared = self.out.absent.iter().find(|path| contents.contains_key(*path)).cloned();

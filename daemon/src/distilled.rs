@@ -20,6 +20,8 @@ pub struct Distilled {
     pub absent_before: BTreeSet<Vec<u8>>,
     /// Paths whose attributes the project's code asked for: permissions and, of a file, its time may be in its answer.
     pub attributes: BTreeSet<Vec<u8>>,
+    /// Paths whose permissions the project's code asked for, and nothing more.
+    pub permissions: BTreeSet<Vec<u8>>,
     /// Shared libraries, and what the dynamic linker's first search finds for each.
     pub libraries: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Paths found and not read.
@@ -95,6 +97,7 @@ impl Distilled {
         self.absent.extend(child.absent);
         self.absent_before.extend(child.absent_before);
         self.attributes.extend(child.attributes);
+        self.permissions.extend(child.permissions);
         self.libraries.extend(child.libraries);
         self.exists.extend(child.exists);
         self.links.extend(child.links);
@@ -119,6 +122,7 @@ impl Distilled {
         self.exists.retain(|path, _| !covers(&made, path));
         self.links.retain(|path, _| !covers(&made, path));
         self.attributes.retain(|path| !covers(&made, path));
+        self.permissions.retain(|path| !covers(&made, path));
         self.listings.retain(|path, _| !covers(&made, path));
     }
 }

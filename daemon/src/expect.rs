@@ -11,9 +11,9 @@ use zcache_proto::Digest;
 use crate::compiled::{Compiled, Input};
 use crate::compilers::toolchain::{file_name, is_compilers_header};
 use crate::compilers::zig::Zig;
-use crate::facts::{attributes, library, listing, look, which};
+use crate::facts::{attributes as attributes_of, library, listing, look, which};
 use crate::inputs::{Inputs, Stamp, path};
-use crate::manifest::{Expectation, Kind, by_role};
+use crate::manifest::{Attributes, Expectation, Kind, by_role};
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
 use crate::roles::{Role, RolePath};
@@ -203,11 +203,27 @@ impl Expectations<'_> {
         }));
     }
 
+    /// Whether a directory's time stays from build to build: it is none that a build makes things in.
+    fn is_steady(&self, at: &[u8]) -> bool {
+        let Compiled { command, began_ns, .. } = self.compiled;
+        let is_target = command.roots.role_of(at).role == Some(Role::Target);
+        !is_target && fs::metadata(path(at)).is_ok_and(|meta| Stamp::of(&meta).mtime_ns < *began_ns)
+    }
+
     fn paths(&mut self) {
         let Compiled { seen, command, .. } = self.compiled;
         let by = |at: &[u8]| command.roots.role_of(at);
-        let attributes = |at: &Vec<u8>| Some(Expectation::Attributes(by(at), attributes(at)?));
-        self.all.extend(seen.attributes.iter().filter_map(attributes));
+        let attributes = |at: &Vec<u8>| {
+            let told = attributes_of(at)?;
+            let is_steady = told.is_file() || self.is_steady(at);
+            let mtime_ns = told.mtime_ns.filter(|_| is_steady);
+            Some(Expectation::Attributes(by(at), Attributes { mtime_ns, ..told }))
+        };
+        let told: Vec<_> = seen.attributes.iter().filter_map(attributes).collect();
+        self.all.extend(told);
+        let permissions = |at: &Vec<u8>| Some(Attributes { mtime_ns: None, ..attributes_of(at)? });
+        self.all
+            .extend(seen.permissions.iter().filter_map(|at| Some(Expectation::Attributes(by(at), permissions(at)?))));
         self.all.extend(seen.absent.iter().chain(&seen.absent_before).map(|at| Expectation::Absent(by(at))));
         self.all.extend(seen.exists.iter().map(|(at, kind)| Expectation::Exists(by(at), *kind)));
         self.all.extend(seen.links.iter().map(|(at, target)| Expectation::Link(by(at), by(target))));

@@ -130,8 +130,7 @@ pub fn look(at: &[u8]) -> Option<Look> {
 /// Attributes of what is at a path, links followed.
 pub fn attributes(at: &[u8]) -> Option<Attributes> {
     let meta = fs::metadata(path(at)).ok()?;
-    let mtime_ns = meta.is_file().then(|| Stamp::of(&meta).mtime_ns);
-    Some(Attributes { mode: meta.permissions().mode(), mtime_ns })
+    Some(Attributes { mode: meta.permissions().mode(), mtime_ns: Some(Stamp::of(&meta).mtime_ns) })
 }
 
 /// Digest of a directory's sorted names.

@@ -32,8 +32,16 @@ pub enum Kind {
 pub struct Attributes {
     /// Type and permissions.
     pub mode: u32,
-    /// Modification time of a regular file, nanoseconds since 1970; a directory's moves with every build.
+    /// Modification time, nanoseconds since 1970, where it was told; that of a directory in which builds make things
+    /// moves with every build.
     pub mtime_ns: Option<i64>,
+}
+
+impl Attributes {
+    /// Whether they are a regular file's.
+    pub fn is_file(&self) -> bool {
+        self.mode & 0o170_000 == 0o100_000
+    }
 }
 
 /// Where a compiler's messages go.
@@ -150,7 +158,12 @@ impl Expectation {
             Self::System(question, answer) => facts.system(*question) == Some(*answer),
             Self::Which(name, path) => facts.which(name).map(|found| facts.roots().role_of(&found)) == *path,
             Self::Library(name, path) => facts.library(name).map(|found| facts.roots().role_of(&found)) == *path,
-            Self::Attributes(path, then) => place(path, facts).and_then(|at| facts.attributes(&at)) == Some(*then),
+            Self::Attributes(path, then) => {
+                let now = place(path, facts).and_then(|at| facts.attributes(&at));
+                now.is_some_and(|now| {
+                    now.mode == then.mode && then.mtime_ns.is_none_or(|time| now.mtime_ns == Some(time))
+                })
+            }
             Self::Runs(path) => {
                 let attributes = place(path, facts).and_then(|at| facts.attributes(&at));
                 attributes.is_some_and(|attributes| attributes.mode & 0o111 != 0)

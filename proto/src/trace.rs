@@ -52,7 +52,7 @@ pub const READ: u16 = 3;
 /// Opened for writing. `a`: path; flags [`CREATE`] [`TRUNCATE`] [`EXCLUSIVE`] [`READS`] [`DEVICE`] [`STREAM`];
 /// `value`: as for [`READ`].
 pub const WRITE: u16 = 4;
-/// Asked for existence or attributes. `a`: path; flag [`NOFOLLOW`]; `value`: `st_mode`, 0 where the call does not tell.
+/// Asked for existence or attributes. `a`: path; flags [`NOFOLLOW`] [`TIMELESS`]; `value`: `st_mode`, 0 where the call does not tell.
 pub const STAT: u16 = 5;
 /// A directory's entries were read. `a`: path.
 pub const LIST: u16 = 6;
@@ -113,6 +113,9 @@ pub const AWAY: u16 = 256;
 pub const DEVICE: u16 = 512;
 /// [`READ`], [`WRITE`]: what was opened is a pipe or socket.
 pub const STREAM: u16 = 1024;
+
+/// [`STAT`]: neither times nor the length were asked for.
+pub const TIMELESS: u16 = 2048;
 
 /// A device's number, as one.
 pub const fn device(major: u32, minor: u32) -> u64 {
