@@ -317,10 +317,10 @@ fn the_outputs_name_is_the_callers_to_choose() {
         ("% gcc -c x.c -Wp,-MMD,a/.x.d -o a/x.o", "% gcc -c x.c -Wp,-MMD,.tmp_12/.x.d -o .tmp_12/x.o", true),
         ("% gcc -c x.c -MD -o a/one.o", "% gcc -c x.c -MD -o .tmp_345/z.o", true),
         ("% gcc -g -gsplit-dwarf -c x.c -o a/x.o", "% gcc -g -gsplit-dwarf -c x.c -o b/c/x.o", false),
-        ("% gcc -c x.c -fstack-usage -o a/x.o", "% gcc -c x.c -fstack-usage -o b/c/y.o", true),
+        ("% gcc -c x.c -fstack-usage -o a/one.o", "% gcc -c x.c -fstack-usage -o b/c/y.o", true),
         (
-            "% gcc -c x.c -Ia -fprofile-use -Wno-all -o a/x.o",
-            "% gcc -c x.c -Ia -fprofile-use -Wno-all -o b/c/x.o",
+            "% gcc -c x.c -Ia -fprofile-use -Wno-all -o a/one.o",
+            "% gcc -c x.c -Ia -fprofile-use -Wno-all -o b/c/two.o",
             false,
         ),
     ] {

@@ -10,16 +10,15 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use zcache_daemon::server::variable;
+use zcache_proto::driver::Driver;
 use zcache_proto::private::{self, Others};
 use zcache_proto::trace;
 
 use crate::daemon::config;
 use crate::failure::Failure;
 
-/// Compilers, alone or between a target and a version.
-const COMPILERS: [&str; 9] = ["cc", "c++", "gcc", "g++", "clang", "clang++", "c89", "c99", "zig"];
-/// Wrappers of compilers that have a name of their own.
-const OTHERS: [&str; 2] = ["musl-gcc", "musl-clang"];
+/// Where programs are looked for when PATH is not set.
+pub const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// For PATH: it holds nothing but compilers' names.
 const BIN: &str = "bin";
@@ -71,6 +70,16 @@ pub fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
+/// The file that a command's name means.
+pub fn program_of(name: &OsStr) -> Option<PathBuf> {
+    let runs = |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| is_program(&meta));
+    if name.as_bytes().contains(&b'/') {
+        return Some(PathBuf::from(name)).filter(runs);
+    }
+    let path = variable("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(runs)
+}
+
 /// Whether a file is a program.
 pub fn is_program(meta: &fs::Metadata) -> bool {
     meta.is_file() && meta.mode() & 0o111 != 0
@@ -92,25 +101,8 @@ fn names(path: &[PathBuf], client: Option<(u64, u64)>) -> BTreeSet<OsString> {
     let is_other = |path: &Path| {
         fs::metadata(path).is_ok_and(|meta| is_program(&meta) && Some((meta.dev(), meta.ino())) != client)
     };
-    let named = entries.filter(|entry| is_compiler(entry.file_name().as_bytes()));
+    let named = entries.filter(|entry| Driver::of(entry.file_name().as_bytes()) == Some(Driver::C));
     named.filter(|entry| is_other(&entry.path())).map(|entry| entry.file_name()).collect()
-}
-
-/// Whether a program of this name compiles: `gcc`, `gcc-12`, `x86_64-linux-gnu-gcc-12`.
-fn is_compiler(name: &[u8]) -> bool {
-    let Ok(name) = str::from_utf8(name) else { return false };
-    let is_version = |text: &str| {
-        text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(|c| c.is_ascii_digit() || c == '.')
-    };
-    let bare = name.rsplit_once('-').filter(|(_, version)| is_version(version)).map_or(name, |(bare, _)| bare);
-    let (target, base) = bare.rsplit_once('-').map_or((None, bare), |(target, base)| (Some(target), base));
-    OTHERS.contains(&name) || COMPILERS.contains(&base) && target.is_none_or(is_target)
-}
-
-/// Whether this names a target, as `arm-none-eabi` does and the `my` of `my-cc` does not.
-fn is_target(text: &str) -> bool {
-    let is_part = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_.".contains(c));
-    text.contains('-') && text.split('-').all(is_part)
 }
 
 /// Makes the directory whole before anyone can see it. Whoever is first wins.
@@ -165,25 +157,4 @@ fn private(dir: &Path) -> Result<(), Failure> {
 
 fn at(path: &Path, error: io::Error) -> Failure {
     Failure::new(format!("{}: {error}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn compilers_by_name() {
-        let compilers = "cc c++ gcc g++ clang clang++ c89 c99 zig gcc-12 clang++-14 clang-14.0.6 zig-0.13.0 musl-gcc \
-                         musl-clang x86_64-linux-gnu-gcc x86_64-linux-gnu-gcc-12 arm-none-eabi-g++ x86_64-w64-mingw32-c++";
-        for name in compilers.split_whitespace() {
-            assert!(is_compiler(name.as_bytes()), "{name}");
-        }
-        let others = "gcc-ar gcc-ar-12 gcc-nm x86_64-linux-gnu-gcc-ar-12 c++filt my-cc ccache sccache distcc clangd \
-                      clang-format-14 clang-cpp-14 clang-cl cc1 gcc- gcc-. gcc-.12 gcc-12a -gcc --gcc a--gcc -a-gcc 12 \
-                      avr-gcc a/b-c-gcc musl-gcc-12 Gcc rustc c99-gcc";
-        for name in others.split_whitespace() {
-            assert!(!is_compiler(name.as_bytes()), "{name}");
-        }
-        assert!(!is_compiler(b"") && !is_compiler(b"\xff-\xff-gcc") && !is_compiler(b"gcc-12\n"));
-    }
 }

@@ -23,6 +23,7 @@ mod store;
 mod surroundings;
 mod text;
 mod unit;
+mod way;
 
 use failure::Failure;
 use status::Form;
@@ -31,7 +32,12 @@ const RUN: &str = "\
 For example: zcache run -- cargo build --release
              zcache run -- make
 
-Sets for the command what `zcache env` prints, and changes nothing else.";
+A guide, a library that is preloaded into the programs of the command, leads the compilers that they start to zcache,
+by whatever name or path. PATH, RUSTC_WRAPPER, CC and what build systems write down stay as they are, so a build
+directory serves with and without zcache alike. Another cache stays in front of its compilers; ccache is turned off
+(CCACHE_DISABLE=1) unless CCACHE_DISABLE or CCACHE_NODISABLE is set.
+
+No guide enters a static program; where the command itself is one, it gets what `zcache env` prints.";
 
 /// A compile cache that watches what compilers read instead of guessing.
 #[derive(Debug, Parser)]

@@ -24,8 +24,8 @@ use crate::failure::Failure;
 use crate::links::identity;
 use crate::report::counts;
 use crate::sccache_settings;
-use crate::surroundings::{Surroundings, WRAPPER, client, note_replaced};
-use crate::text;
+use crate::surroundings::client;
+use crate::{text, way};
 
 /// Signals that belong to the command.
 const PASSED_ON: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
@@ -33,17 +33,16 @@ const PASSED_ON: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT,
 /// `zcache run`: the command's exit code, as a shell tells it.
 pub fn run(command: &[OsString]) -> Result<ExitCode, Failure> {
     let client = client()?;
-    let variables = surround(&client);
     let is_disabled = variable("ZCACHE_DISABLE").is_some_and(|value| !value.is_empty() && value != "0");
     let ready = if is_disabled { Err(Failure::new("ZCACHE_DISABLE is set")) } else { prepare(&client) };
     if let Err(failure) = &ready {
-        text::note(&format!("running without the cache: {}", one_line(&failure.to_string())));
+        text::note(&format!("running without the cache: {}", text::one_line(&failure.to_string())));
     }
     if let Some(remark) = sccache_settings::remark(std::env::vars_os()) {
         text::note(&remark);
     }
-    let [name, arguments @ ..] = command else { return Err(Failure::new("nothing to run")) };
-    let status = match supervise(Command::new(name).args(arguments).envs(variables)) {
+    let Some(name) = command.first() else { return Err(Failure::new("nothing to run")) };
+    let status = match supervise(&mut way::lead(&client, command)) {
         Ok(status) => status,
         Err(error) => return Ok(refuse(name, &error)),
     };
@@ -52,25 +51,6 @@ pub fn run(command: &[OsString]) -> Result<ExitCode, Failure> {
     }
     let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
-}
-
-/// What a longer explanation begins and ends with.
-fn one_line(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    match lines[..] {
-        [first, .., last] => format!("{first}: {last}"),
-        _ => lines.concat(),
-    }
-}
-
-/// What the command's environment has to say. Without the links rustc alone can be led through zcache.
-fn surround(client: &Path) -> Vec<(&'static str, OsString)> {
-    let variables = Surroundings::prepare(client).map(|around| around.variables()).unwrap_or_else(|failure| {
-        text::note(&format!("only rustc goes through the cache: {}", one_line(&failure.to_string())));
-        vec![(WRAPPER, client.into())]
-    });
-    note_replaced(&variables, client);
-    variables
 }
 
 /// Makes sure that a daemon is there. Inside a compile none is started: what runs there must not outlive it.
@@ -144,6 +124,7 @@ fn summary() -> String {
     let asked = running(&endpoint)
         .and_then(|mut session| session.ask(ANSWER, async |client| client.summary(v1::SummaryRequest { pid }).await));
     match asked {
+        Ok(build) if build.invocations == 0 => way::unseen(),
         Ok(build) => counts(&build),
         Err(SessionError::Absent) => {
             "the daemon ended before the command did; what it counted is in `zcache status`".into()
@@ -165,11 +146,5 @@ mod tests {
         assert_eq!(ended("exit 7").code(), Some(7));
         assert_eq!(ended("kill -TERM $$").signal(), Some(15));
         assert_eq!(supervise(&mut Command::new("/no/such")).unwrap_err().kind(), io::ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn a_remark_is_one_line() {
-        assert_eq!(one_line("error at line 1\n  |\n1 | x\nunknown field\n"), "error at line 1: unknown field");
-        assert_eq!(one_line("plain"), "plain");
     }
 }

@@ -1,5 +1,5 @@
-//! Surroundings: the variables that lead every compiler of a build through zcache, and what each is for. None of them
-//! names a compiler: a CC or CXX would do so for every target of a cross build. Knows not who sets them.
+//! Surroundings: the variables that lead every compiler of a build through zcache where no guide does, and what each is
+//! for. None of them names a compiler: a CC or CXX would do so for every target of a cross build. Knows not who sets them.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -10,15 +10,12 @@ use zcache_daemon::server::variable;
 
 use crate::daemon::program;
 use crate::failure::Failure;
-use crate::links::{Links, identity, is_ours, is_program};
+use crate::links::{DEFAULT_PATH, Links, identity, is_ours, program_of};
 use crate::text;
 
 /// Where cargo looks for what to put in front of rustc.
 pub const WRAPPER: &str = "RUSTC_WRAPPER";
 const KNOWN: &str = "CC_KNOWN_WRAPPER_CUSTOM";
-
-/// Where programs are looked for when PATH is not set.
-const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// One variable.
 struct Variable {
@@ -97,12 +94,7 @@ pub fn note_replaced(variables: &[(&'static str, OsString)], client: &Path) {
 
 /// Whether a wrapper is one that the user would miss: any file but the client, whatever its name.
 fn is_foreign(wrapper: &OsStr, client: &Path) -> bool {
-    let found = match wrapper.as_encoded_bytes().contains(&b'/') {
-        true => Some(PathBuf::from(wrapper)),
-        false => std::env::split_paths(&variable("PATH").unwrap_or_else(|| DEFAULT_PATH.into()))
-            .map(|dir| dir.join(wrapper))
-            .find(|path| fs::metadata(path).is_ok_and(|meta| is_program(&meta))),
-    };
+    let found = program_of(wrapper);
     let is_client = found.is_some_and(|file| identity(&file).is_some_and(|file| Some(file) == identity(client)));
     !wrapper.is_empty() && !is_client
 }
@@ -110,7 +102,12 @@ fn is_foreign(wrapper: &OsStr, client: &Path) -> bool {
 /// What the variables are for, for people.
 pub fn help() -> String {
     let lines = VARIABLES.map(|Variable { name, purpose, .. }| format!("    {name:<32}{purpose}\n"));
-    format!("The variables:\n\n{}\nFor a POSIX shell: eval \"$(zcache env)\"", lines.concat())
+    format!(
+        "The variables:\n\n{}\nFor a POSIX shell: eval \"$(zcache env)\"\n\n\
+         Builds see these, and may write them down: CMake its launchers, configure the paths of our links. cargo builds\n\
+         again what declares PATH or RUSTC_WRAPPER. `zcache run` needs none of them.",
+        lines.concat()
+    )
 }
 
 #[cfg(test)]

@@ -23,6 +23,15 @@ pub fn note(text: &str) {
     let _ = writeln!(io::stderr(), "zcache: {}", text.trim_end());
 }
 
+/// What a longer explanation begins and ends with.
+pub fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    match lines[..] {
+        [first, .., last] => format!("{first}: {last}"),
+        _ => lines.concat(),
+    }
+}
+
 /// Bytes in the largest binary unit that fits: `512 B`, `1.5 GiB`.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -93,6 +102,12 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_remark_is_one_line() {
+        assert_eq!(one_line("error at line 1\n  |\n1 | x\nunknown field\n"), "error at line 1: unknown field");
+        assert_eq!(one_line("plain"), "plain");
+    }
 
     #[test]
     fn sizes() {

@@ -4,36 +4,52 @@
 use crate::arch::{List, Missing, pass_list};
 use crate::environment::Merged;
 use crate::hook::hook;
-use crate::program::{Candidate, Program};
+use crate::program::{Program, space};
 use crate::real::real;
-use crate::record::{At, Call, link_to};
+use crate::record::{At, Call};
+use crate::redirect::{self, Redirect, StandIn};
 use crate::session::here;
 use crate::{modules, sys, trace};
 use core::ffi::{c_char, c_int, c_void};
 use core::mem::MaybeUninit;
-use core::ptr::null;
 
 type Texts = *const *const c_char;
 
-/// Runs `attempt` with the merged environment; returns only where it failed.
+/// Runs `attempt`, or the client in a compiler's place; returns only where it failed.
 unsafe fn become_program(
+    call: &Call,
+    program: &Program,
+    arguments: Texts,
+    environment: Texts,
+    attempt: impl Fn(Texts) -> c_int,
+) -> c_int {
+    let mut redirect = Redirect::empty();
+    if let Some(stand_in) = redirect.stand_in(program, arguments) {
+        call.event(trace::STAT).path(program.file);
+        let mut space = space();
+        let client = redirect::client(&stand_in, &mut space);
+        attempt_with(call, &client, environment, |merged| become_client(&stand_in, merged));
+        redirect.release();
+    }
+    attempt_with(call, program, environment, attempt)
+}
+
+/// Returns only where it failed.
+pub unsafe fn become_client(stand_in: &StandIn, environment: Texts) -> c_int {
+    real_exec(&EXECVE, stand_in.client, stand_in.arguments, environment)
+}
+
+/// Runs `attempt` with the merged environment; returns only where it failed.
+unsafe fn attempt_with(
     call: &Call,
     program: &Program,
     environment: Texts,
     attempt: impl Fn(Texts) -> c_int,
 ) -> c_int {
     modules::scan();
-    let event = call.event(trace::EXEC).flags(program.flags);
-    let At(dir, path) = program.file;
-    if !sys::bytes(path).is_empty() {
-        event.path_and(program.file, program.name);
-    } else if dir != sys::AT_FDCWD {
-        event.descriptor(dir);
-    } else {
-        event.texts(&[], program.name);
-    }
+    program.announce(call.event(trace::EXEC));
     let mut merged = Merged::empty();
-    let mut result = attempt(merged.build(environment, program.is_entered()));
+    let mut result = attempt(merged.build(environment, redirect::share(program)));
     if sys::errno() == sys::E2BIG {
         // Better unobserved than not at all.
         result = attempt(environment);
@@ -61,17 +77,18 @@ unsafe fn real_exec(real: &crate::real::Real, file: *const c_char, arguments: Te
 
 #[inline(never)]
 unsafe fn execute(caller: usize, file: *const c_char, arguments: Texts, environment: Texts) -> c_int {
-    let call = Call::begin(caller);
-    let program = Program::named(here(file));
-    become_program(&call, &program, environment, |merged| real_exec(&EXECVE, file, arguments, merged))
+    let call = Call::starting(caller, environment);
+    let mut space = space();
+    let program = Program::named(here(file), &mut space);
+    become_program(&call, &program, arguments, environment, |merged| real_exec(&EXECVE, file, arguments, merged))
 }
 
 #[inline(never)]
 unsafe fn search(caller: usize, file: *const c_char, arguments: Texts, environment: Texts) -> c_int {
-    let call = Call::begin(caller);
-    let mut room: Candidate = sys::room();
-    let program = Program::searched(&call, file, &mut room);
-    become_program(&call, &program, environment, |merged| real_exec(&EXECVPE, file, arguments, merged))
+    let call = Call::starting(caller, environment);
+    let mut space = space();
+    let program = Program::searched(&call, file, &mut space);
+    become_program(&call, &program, arguments, environment, |merged| real_exec(&EXECVPE, file, arguments, merged))
 }
 
 hook!(fn execve(file: *const c_char, arguments: Texts, environment: Texts) -> c_int, _real, caller => {
@@ -91,22 +108,20 @@ hook!(fn execvpe(file: *const c_char, arguments: Texts, environment: Texts) -> c
 });
 
 hook!(fn fexecve(fd: c_int, arguments: Texts, environment: Texts) -> c_int, real, caller => {
-    let call = Call::begin(caller);
-    let mut room = sys::room();
-    let Program { flags, .. } = Program::named(here(link_to(fd, &mut room)));
-    let program = Program { file: At(fd, null()), name: &[], flags };
-    become_program(&call, &program, environment, |merged| real(fd, arguments, merged))
+    let mut space = space();
+    let program = Program::open(fd, &mut space);
+    become_program(&Call::starting(caller, environment), &program, arguments, environment, |merged| real(fd, arguments, merged))
 });
 
 hook!(
     fn execveat(dir: c_int, path: *const c_char, arguments: Texts, environment: Texts, flags: c_int) -> c_int,
     real, caller => {
-        let call = Call::begin(caller);
-        let mut room = sys::room();
         let itself = flags & sys::AT_EMPTY_PATH != 0 && sys::bytes(path).is_empty();
-        let named = Program::named(if itself { here(link_to(dir, &mut room)) } else { At(dir, path) });
-        let program = Program { file: At(dir, path), ..named };
-        become_program(&call, &program, environment, |merged| real(dir, path, arguments, merged, flags))
+        let mut space = space();
+        let program =
+            if itself { Program::open(dir, &mut space) } else { Program::named(At(dir, path), &mut space) };
+        let call = Call::starting(caller, environment);
+        become_program(&call, &program, arguments, environment, |merged| real(dir, path, arguments, merged, flags))
     }
 );
 

@@ -10,8 +10,8 @@ type Text = *const c_char;
 
 unsafe fn answered(call: &Call, path: At, buffer: *const c_char, length: isize) {
     if call.recorded() {
-        let answer = core::slice::from_raw_parts(buffer.cast(), length.max(0) as usize);
-        call.event(trace::READLINK).errno(error(length < 0)).path_and(path, answer);
+        let answer: &[u8] = core::slice::from_raw_parts(buffer.cast(), length.max(0) as usize);
+        call.event(trace::READLINK).errno(error(length < 0)).path_and(path, &[answer]);
     }
 }
 
@@ -42,7 +42,7 @@ unsafe fn resolved(caller: usize, path: Text, into: *mut c_char, resolve: impl F
     }
     let answer = resolve();
     if call.recorded() {
-        call.event(trace::READLINK).errno(error(answer.is_null())).path_and(here(asked), sys::bytes(answer));
+        call.event(trace::READLINK).errno(error(answer.is_null())).path_and(here(asked), &[sys::bytes(answer)]);
     }
     answer
 }
@@ -126,7 +126,7 @@ hook!(fn symlink(target: Text, path: Text) -> c_int, real, caller => {
     let call = Call::begin(caller);
     let result = real(target, path);
     if call.recorded() {
-        call.event(trace::SYMLINK).errno(error(result != 0)).path_and(here(path), sys::bytes(target));
+        call.event(trace::SYMLINK).errno(error(result != 0)).path_and(here(path), &[sys::bytes(target)]);
     }
     result
 });
@@ -135,7 +135,7 @@ hook!(fn symlinkat(target: Text, dir: c_int, path: Text) -> c_int, real, caller 
     let call = Call::begin(caller);
     let result = real(target, dir, path);
     if call.recorded() {
-        call.event(trace::SYMLINK).errno(error(result != 0)).path_and(At(dir, path), sys::bytes(target));
+        call.event(trace::SYMLINK).errno(error(result != 0)).path_and(At(dir, path), &[sys::bytes(target)]);
     }
     result
 });

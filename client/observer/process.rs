@@ -135,6 +135,14 @@ pub unsafe fn exiting(caller: usize) {
     }
 }
 
+unsafe extern "C" fn finish() {
+    exiting(0);
+}
+
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static FINISH: unsafe extern "C" fn() = finish;
+
 real!(EXIT_NOW = "_exit");
 real!(QUICK_EXIT = "quick_exit");
 

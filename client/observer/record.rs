@@ -1,7 +1,7 @@
 //! Writing records: one call's time, caller and result, its paths made absolute, appended to the shared trace.
 //! Does not know which functions there are, nor where the trace comes from.
 
-use crate::{own, session, sys, trace};
+use crate::{environment, own, session, sys, trace};
 use core::ffi::{c_char, c_int};
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
@@ -72,6 +72,13 @@ impl Call {
         Call { time: if session::ready() { now() } else { 0 }, caller }
     }
 
+    /// A start of another program. It is recorded even of a process that is left alone otherwise, because what that
+    /// becomes is watched again; unless it hands on a trace of its own.
+    pub unsafe fn starting(caller: usize, environment: *const *const c_char) -> Call {
+        let recorded = session::ready() || session::is_exempt() && !environment::has_trace(environment);
+        Call { time: if recorded { now() } else { 0 }, caller }
+    }
+
     #[inline(always)]
     pub fn recorded(&self) -> bool {
         self.time != 0
@@ -109,8 +116,9 @@ impl Event<'_> {
         self.path_and(a, &[]);
     }
 
+    /// Records a path and, in parts, what belongs to it.
     #[inline(never)]
-    pub unsafe fn path_and(&self, a: At, b: &[u8]) {
+    pub unsafe fn path_and(&self, a: At, b: &[&[u8]]) {
         if self.call.time == 0 || matches!(self.errno, sys::EBADF | sys::EFAULT) {
             return;
         }
@@ -118,34 +126,39 @@ impl Event<'_> {
         match path.first() {
             None => {}
             Some(b'/') if own::may_be(path) => self.through_own(path, b),
-            Some(b'/') => self.write(&[path], &[b]),
+            Some(b'/') => self.write(&[path], b),
             Some(_) => self.relative(a.0, path, b),
         }
     }
 
     #[inline(never)]
-    unsafe fn through_own(&self, path: &[u8], b: &[u8]) {
+    unsafe fn through_own(&self, path: &[u8], b: &[&[u8]]) {
         let mut room = sys::room();
         // Who reads a link, or looks at it, does not follow it.
         let looks = self.kind == trace::READLINK || self.flags & trace::NOFOLLOW != 0;
         let (directory, rest) = own::resolved(path, looks, &mut room);
-        self.write(&[directory, slash(directory, rest), rest], &[b]);
+        self.write(&[directory, slash(directory, rest), rest], b);
     }
 
     #[inline(never)]
-    unsafe fn relative(&self, dir: c_int, path: &[u8], b: &[u8]) {
+    unsafe fn relative(&self, dir: c_int, path: &[u8], b: &[&[u8]]) {
         let mut room = sys::room();
         let dir = directory(dir, &mut room);
-        self.write(&[dir, slash(dir, path), path], &[b]);
+        self.write(&[dir, slash(dir, path), path], b);
     }
 
     /// Records an open descriptor's path.
-    #[inline(never)]
     pub unsafe fn descriptor(&self, fd: c_int) {
+        self.descriptor_and(fd, &[]);
+    }
+
+    /// Records an open descriptor's path and, in parts, what belongs to it.
+    #[inline(never)]
+    pub unsafe fn descriptor_and(&self, fd: c_int, b: &[&[u8]]) {
         let mut room = sys::room();
         let path = directory(fd, &mut room);
         if self.call.time != 0 && !path.is_empty() {
-            self.write(&[path], &[]);
+            self.write(&[path], b);
         }
     }
 
@@ -161,10 +174,14 @@ impl Event<'_> {
         self.write(&[a, slash(a, a_path), a_path], &[b, slash(b, b_path), b_path]);
     }
 
-    #[inline(never)]
     pub unsafe fn texts(&self, a: &[u8], b: &[u8]) {
+        self.text_and(a, &[b]);
+    }
+
+    #[inline(never)]
+    pub unsafe fn text_and(&self, a: &[u8], b: &[&[u8]]) {
         if self.call.time != 0 {
-            self.write(&[a], &[b]);
+            self.write(&[a], b);
         }
     }
 

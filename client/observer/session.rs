@@ -2,7 +2,7 @@
 //! the programs it starts, and whether anything is recorded. Does not know the functions that are watched.
 
 use crate::record::{At, Call};
-use crate::{modules, real, record, sys, trace};
+use crate::{modules, real, record, redirect, sys, trace};
 use core::ffi::c_char;
 use core::ptr::{null, null_mut};
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
@@ -11,6 +11,8 @@ const NEW: u32 = 0;
 const BEGINNING: u32 = 1;
 const RECORDING: u32 = 2;
 const SILENT: u32 = 3;
+/// As silent, but for the programs that it starts.
+const EXEMPT: u32 = 4;
 static STATE: AtomicU32 = AtomicU32::new(NEW);
 
 /// The process that began; a forked child has another number.
@@ -20,21 +22,28 @@ static OWN_PID: AtomicPtr<AtomicU32> = AtomicPtr::new(null_mut());
 
 pub const TRACE: &[u8] = b"ZCACHE_TRACE=";
 pub const PARENT: &[u8] = b"ZCACHE_PARENT=";
+pub const GUIDE: &[u8] = b"ZCACHE_GUIDE=";
 pub const PRELOAD: &[u8] = b"LD_PRELOAD=";
 
 /// What programs started from here are to be given: whole variables, or null.
 pub struct Hidden {
     pub trace: *const c_char,
     pub parent: *const c_char,
+    pub guide: *const c_char,
     /// `LD_PRELOAD` with nothing but this library.
     pub preload: *const c_char,
 }
 
-static HIDDEN: [AtomicPtr<c_char>; 3] = [const { AtomicPtr::new(null_mut()) }; 3];
+static HIDDEN: [AtomicPtr<c_char>; 4] = [const { AtomicPtr::new(null_mut()) }; 4];
 
 pub fn hidden() -> Hidden {
-    let [trace, parent, preload] = &HIDDEN;
-    Hidden { trace: trace.load(Relaxed), parent: parent.load(Relaxed), preload: preload.load(Relaxed) }
+    let [trace, parent, guide, preload] = &HIDDEN;
+    Hidden {
+        trace: trace.load(Relaxed),
+        parent: parent.load(Relaxed),
+        guide: guide.load(Relaxed),
+        preload: preload.load(Relaxed),
+    }
 }
 
 /// Whether calls are recorded. Begins where nothing has begun yet, since other libraries' constructors may run first.
@@ -50,9 +59,16 @@ pub unsafe fn ready() -> bool {
     }
 }
 
+/// Whether starts of programs are recorded, and nothing else.
+pub fn is_exempt() -> bool {
+    STATE.load(Acquire) == EXEMPT
+}
+
 /// Stops recording in this process and its forks.
-pub fn silence() {
-    STATE.store(SILENT, Release);
+unsafe fn exempt() {
+    if ready() {
+        STATE.store(EXEMPT, Release);
+    }
 }
 
 /// This process's number, kept where a fork finds it wiped. A vforked child gets its parent's, whose program it runs.
@@ -80,7 +96,8 @@ static ROOT: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 /// Whether paths lead to other files by now: the process has gone to another root or mount namespace.
 pub unsafe fn is_away() -> bool {
-    STATE.load(Acquire) == RECORDING && sys::root() != [ROOT[0].load(Relaxed), ROOT[1].load(Relaxed)]
+    let first = [ROOT[0].load(Relaxed), ROOT[1].load(Relaxed)];
+    first[0] != 0 && sys::root() != first
 }
 
 /// `environment` serves where the C library has none yet.
@@ -101,12 +118,19 @@ pub unsafe fn begin(environment: *mut *const c_char) {
     let mut own: *const c_char = null();
     real::dl_iterate_phdr(find_own_path, (&raw mut own).cast());
     keep_preload(sys::bytes(own));
-    hide(environment);
+    match crate::OBSERVES {
+        true => hide(environment),
+        // A build's programs may look at what the kernel shows, which compilers do not.
+        false => take_out(environment, clear),
+    }
     let trace = hidden().trace;
     let recording = !trace.is_null() && record::open(trace.add(TRACE.len()));
     PID.store(sys::getpid(), Relaxed);
+    redirect::begin(sys::bytes(hidden().guide));
     if recording {
         OWN_PID.store(sys::map_wiped_on_fork().cast(), Relaxed);
+    }
+    if recording || redirect::is_on() {
         let [inode, mount] = sys::root();
         ROOT[0].store(inode, Relaxed);
         ROOT[1].store(mount, Relaxed);
@@ -116,7 +140,8 @@ pub unsafe fn begin(environment: *mut *const c_char) {
         let mut room = sys::room::<{ sys::PATH_MAX }>();
         let program = sys::readlink(c"/proc/self/exe".as_ptr(), &mut room);
         end_with_parent(program, sys::bytes(trace.add(TRACE.len())));
-        Call::begin(0).event(trace::START).value(sys::getppid() as u64).texts(program, &[]);
+        let identity = trace::identity_bytes(sys::identity(sys::AT_FDCWD, c"/proc/self/exe".as_ptr()));
+        Call::begin(0).event(trace::START).value(sys::getppid() as u64).texts(program, &identity);
         modules::scan();
     }
     sys::set_errno(errno);
@@ -150,25 +175,35 @@ unsafe extern "C" fn find_own_path(
 
 unsafe fn keep_preload(own: &[u8]) {
     if !own.is_empty() {
-        HIDDEN[2].store(keep(&[PRELOAD, own]), Relaxed);
+        HIDDEN[3].store(keep(&[PRELOAD, own]), Relaxed);
     }
 }
 
 /// Takes our variables out of `environment`, in place, as if they had never been there, and keeps them.
 pub unsafe fn hide(environment: *mut *const c_char) {
+    take_out(environment, |_, _| {});
+}
+
+/// The same, with `wipe` for each variable, and how much of it was there without us.
+unsafe fn take_out(environment: *mut *const c_char, wipe: impl Fn(&[u8], usize)) {
     let (mut from, mut to) = (environment, environment);
     while !(*from).is_null() {
         let variable = sys::bytes(*from);
         *to = *from;
         from = from.add(1);
-        if sys::starts_with(variable, TRACE) {
-            keep_first(&HIDDEN[0], variable);
-        } else if sys::starts_with(variable, PARENT) {
-            keep_first(&HIDDEN[1], variable);
-        } else if let Some(rest) = behind_own(variable) {
-            if !rest.is_empty() {
-                *to = keep(&[PRELOAD, &rest[1..]]);
+        let place = [TRACE, PARENT, GUIDE].iter().position(|name| sys::starts_with(variable, name));
+        if let Some(place) = place {
+            keep_first(&HIDDEN[place], variable);
+            wipe(variable, 0);
+        } else if let Some((before, after)) = around_own(variable) {
+            if before.len() + after.len() > PRELOAD.len() {
+                // The one that is empty brings no separator.
+                let after = if before.len() == PRELOAD.len() { &after[1..] } else { after };
+                *to = keep(&[before, after]);
                 to = to.add(1);
+                wipe(variable, if after.is_empty() { before.len() } else { variable.len() });
+            } else {
+                wipe(variable, 0);
             }
         } else {
             to = to.add(1);
@@ -177,20 +212,40 @@ pub unsafe fn hide(environment: *mut *const c_char) {
     *to = null();
 }
 
+/// Clears what `/proc/self/environ` would show of a variable, which stands where the kernel put it.
+fn clear(variable: &[u8], from: usize) {
+    // SAFETY: the kernel made it writable, and nobody else looks at it before the program has begun.
+    unsafe { sys::clear(variable.as_ptr().cast_mut().add(from), variable.len() - from) }
+}
+
 unsafe fn keep_first(place: &AtomicPtr<c_char>, variable: &[u8]) {
     if place.load(Relaxed).is_null() {
         place.store(keep(&[variable]), Relaxed);
     }
 }
 
-/// What follows this library in an `LD_PRELOAD` that begins with it: nothing, or a separator and the program's own value.
-pub unsafe fn behind_own(variable: &[u8]) -> Option<&[u8]> {
+/// What stands before and after this library in an `LD_PRELOAD` that has it: the variable up to the separator before
+/// it, and the rest from the separator after it.
+pub unsafe fn around_own(variable: &[u8]) -> Option<(&[u8], &[u8])> {
     let preload = sys::bytes(hidden().preload);
-    if preload.is_empty() || !sys::starts_with(variable, preload) {
+    if preload.is_empty() || !sys::starts_with(variable, PRELOAD) {
         return None;
     }
-    let rest = &variable[preload.len()..];
-    matches!(rest.first(), None | Some(b':' | b' ')).then_some(rest)
+    let own = &preload[PRELOAD.len()..];
+    let is_separator = |byte: u8| matches!(byte, b':' | b' ');
+    let mut start = PRELOAD.len();
+    loop {
+        let rest = &variable[start..];
+        let end = rest.iter().position(|&byte| is_separator(byte)).unwrap_or(rest.len());
+        if end == own.len() && sys::starts_with(rest, own) {
+            let before = if start == PRELOAD.len() { start } else { start - 1 };
+            return Some((&variable[..before], &rest[end..]));
+        }
+        if end == rest.len() {
+            return None;
+        }
+        start += end + 1;
+    }
 }
 
 /// Texts that live as long as the process. Copies, because programs that rewrite their title overwrite the originals.
@@ -201,7 +256,7 @@ static STORE: Store = Store(core::cell::UnsafeCell::new([0; 2048]));
 static STORED: AtomicUsize = AtomicUsize::new(0);
 
 /// A C string of these parts; null where there is no memory.
-unsafe fn keep(parts: &[&[u8]]) -> *mut c_char {
+pub unsafe fn keep(parts: &[&[u8]]) -> *mut c_char {
     let length = parts.iter().map(|part| part.len()).sum::<usize>() + 1;
     let at = STORED.fetch_add(length, Relaxed);
     let start = if at + length <= 2048 {
@@ -235,27 +290,11 @@ pub unsafe fn variable(name: &[u8]) -> Option<&'static [u8]> {
 unsafe extern "C" fn zcache_observer_exempt() -> *const c_char {
     let call = Call::begin(0);
     call.event(trace::EXEMPT).texts(&[], &[]);
-    silence();
+    exempt();
+    redirect::end();
     let parent = hidden().parent;
     if parent.is_null() { null() } else { parent.add(PARENT.len()) }
 }
-
-unsafe extern "C" fn start(_: i32, _: *const *const c_char, environment: *mut *const c_char) {
-    if STATE.load(Acquire) == NEW {
-        begin(environment);
-    }
-}
-
-unsafe extern "C" fn finish() {
-    crate::process::exiting(0);
-}
-
-#[used]
-#[unsafe(link_section = ".init_array")]
-static START: unsafe extern "C" fn(i32, *const *const c_char, *mut *const c_char) = start;
-#[used]
-#[unsafe(link_section = ".fini_array")]
-static FINISH: unsafe extern "C" fn() = finish;
 
 /// The directory-relative form of a path relative to the current directory.
 pub const fn here(path: *const c_char) -> At {

@@ -9,6 +9,7 @@ use core::mem::MaybeUninit;
 mod number {
     pub const READ: usize = 0;
     pub const CLOSE: usize = 3;
+    pub const PREAD: usize = 17;
     pub const MMAP: usize = 9;
     pub const MUNMAP: usize = 11;
     pub const GETPID: usize = 39;
@@ -31,6 +32,7 @@ mod number {
     pub const OPENAT: usize = 56;
     pub const CLOSE: usize = 57;
     pub const READ: usize = 63;
+    pub const PREAD: usize = 67;
     pub const READLINKAT: usize = 78;
     pub const EXIT_GROUP: usize = 94;
     pub const CLOCK_GETTIME: usize = 113;
@@ -76,6 +78,7 @@ pub const E2BIG: u32 = 7;
 pub const ENOSYS: u32 = 38;
 pub const ENOTSOCK: u32 = 88;
 pub const X_OK: usize = 1;
+pub const R_OK: usize = 4;
 pub const PATH_MAX: usize = 4096;
 
 /// Memory that the kernel or [`append`] fills.
@@ -145,6 +148,12 @@ pub unsafe fn read<const N: usize>(fd: isize, room: &mut Room<N>) -> &[u8] {
     filled(room, n)
 }
 
+/// The part of `room` that was filled from so far into the file; empty on failure.
+pub unsafe fn pread<const N: usize>(fd: isize, room: &mut Room<N>, at: u64) -> &[u8] {
+    let n = syscall(number::PREAD, [fd as usize, room.as_mut_ptr() as usize, N, at as usize, 0, 0]);
+    filled(room, n)
+}
+
 /// Empty on failure.
 pub unsafe fn readlink<const N: usize>(path: *const c_char, room: &mut Room<N>) -> &[u8] {
     let n = syscall(number::READLINKAT, [AT_FDCWD as usize, path as usize, room.as_mut_ptr() as usize, N, 0, 0]);
@@ -179,6 +188,7 @@ unsafe fn number_at(told: &Room<256>, at: usize) -> u64 {
 
 const STX_INO: usize = 0x100;
 const INODE_AT: usize = 32;
+const DEVICE_AT: usize = 136;
 
 /// What was opened.
 pub enum Opened {
@@ -203,6 +213,21 @@ pub unsafe fn opened(fd: c_int) -> Opened {
         }
         _ => Opened::File(inode),
     }
+}
+
+/// Which file is open, or the one at `path` in `dir` where that is not empty; zeros where there is none.
+pub unsafe fn identity(dir: c_int, path: *const c_char) -> [u64; 2] {
+    let Some(told) = statx(dir, path, AT_EMPTY_PATH, STX_INO) else { return [0; 2] };
+    // The device's two halves, joined as C libraries do for `st_dev`.
+    let halves = number_at(&told, DEVICE_AT);
+    let (major, minor) = (halves & 0xffff_ffff, halves >> 32);
+    let device = (major & !0xfff) << 32 | (major & 0xfff) << 8 | (minor & !0xff) << 12 | minor & 0xff;
+    [device, number_at(&told, INODE_AT)]
+}
+
+/// The number of the inode that a path leads to; 0 where it leads nowhere.
+pub unsafe fn inode_at(path: *const c_char) -> u64 {
+    statx(AT_FDCWD, path, 0, STX_INO).map_or(0, |told| number_at(&told, INODE_AT))
 }
 
 /// Where this process's paths begin: inode and mount.
@@ -306,4 +331,12 @@ pub unsafe fn append(to: *mut u8, text: &[u8]) -> *mut u8 {
         i += 1;
     }
     to.add(n)
+}
+
+/// Makes bytes zero.
+#[inline(never)]
+pub unsafe fn clear(at: *mut u8, length: usize) {
+    for i in 0..length {
+        *at.add(i) = 0;
+    }
 }

@@ -1,5 +1,6 @@
 //! Command: which compiler a client was called for. Its own name decides its role: as `zcache-client` or `sccache` it
-//! wraps the command that follows; by any other name it stands for the program of that name further along PATH.
+//! wraps the command that follows; by any other name it stands for the program of that name further along PATH. A guide
+//! says by an option which file it stands for, and how that was called.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -10,6 +11,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process;
 
+use zcache_proto::driver;
+use zcache_proto::endpoint::Endpoint;
+
+use crate::guide::{Guide, IN_PLACE_OF};
 use crate::sccache::{self, Asked, NotAsked};
 
 /// The shim's own name.
@@ -38,6 +43,10 @@ pub struct Command {
     pub argv: Vec<OsString>,
     /// PATH for it, where that is not this process's own.
     pub path: Option<OsString>,
+    /// The program's file as its caller named it: a script sees it.
+    file: PathBuf,
+    /// What led here, where that was a guide.
+    guide: Option<Guide>,
 }
 
 /// What this process was started for.
@@ -81,6 +90,9 @@ impl Call {
         if argv.is_empty() {
             return Err(CommandError::Empty);
         }
+        if wraps && argv[0] == IN_PLACE_OF {
+            return Command::in_place_of(argv.split_off(1)).map(Self::Compile);
+        }
         if wraps && own.as_ref().is_some_and(|own| own == KNOWN_NAME) {
             match sccache::read(&argv)? {
                 Asked::Manage(words) => return managing(words.into_iter().map(OsString::from)).map(Self::Manage),
@@ -110,19 +122,44 @@ impl Call {
                 None
             }
         };
-        Ok(Self::Compile(Command { program: found.program, argv, path }))
+        Ok(Self::Compile(Command { path, ..Command::new(found.program, argv) }))
     }
 }
 
 impl Command {
+    fn new(program: PathBuf, argv: Vec<OsString>) -> Self {
+        Self { file: program.clone(), program, argv, path: None, guide: Guide::find() }
+    }
+
+    /// The program's file, and the command as it was called.
+    fn in_place_of(mut words: Vec<OsString>) -> Result<Self, CommandError> {
+        if words.len() < 2 {
+            return Err(CommandError::Empty);
+        }
+        let argv = words.split_off(1);
+        let file = PathBuf::from(words.remove(0));
+        let program = absolute(&file);
+        // Without a slash it would be searched.
+        let file = if file.as_os_str().as_encoded_bytes().contains(&b'/') { file } else { program.clone() };
+        Ok(Self { file, ..Self::new(program, argv) })
+    }
+
     /// The command to run, ready for more settings.
     pub fn process(&self) -> process::Command {
-        let mut command = process::Command::new(&self.program);
+        let mut command = process::Command::new(&self.file);
         command.arg0(&self.argv[0]).args(&self.argv[1..]);
         if let Some(path) = &self.path {
             command.env("PATH", path);
         }
+        if let Some(guide) = &self.guide {
+            guide.lead(&mut command, &self.program);
+        }
         command
+    }
+
+    /// Where the daemon listens, where the environment does not say so any more.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        self.guide.as_ref().and_then(Guide::endpoint)
     }
 }
 
@@ -141,7 +178,7 @@ fn managing(words: impl Iterator<Item = OsString>) -> Result<Command, CommandErr
     let program = beside.filter(|path| path.is_file());
     let program = program.map_or_else(|| resolve(OsStr::new(PEOPLES)).map(|found| found.program), Ok)?;
     let argv = [program.clone().into()].into_iter().chain(words).collect();
-    Ok(Command { argv, program, path: None })
+    Ok(Command::new(program, argv))
 }
 
 /// A program's file, and how it was come by.
@@ -224,10 +261,8 @@ fn is_path(name: &OsStr) -> bool {
 /// Whether a program is another cache's or distributor's link, which would look for the compiler along the same PATH and
 /// find us.
 fn is_wrapper(program: &Path) -> bool {
-    const WRAPPERS: [&str; 7] = ["buildcache", "cachepot", "ccache", "distcc", "icecc", "kache", KNOWN_NAME];
-    let real = fs::canonicalize(program).unwrap_or_default();
-    let named = |path: &Path| WRAPPERS.iter().any(|wrapper| path.file_name() == Some(OsStr::new(wrapper)));
-    named(&real) && !named(program)
+    let named = |path: &Path| driver::is_cache(file_name(path.as_os_str()).as_encoded_bytes());
+    fs::canonicalize(program).is_ok_and(|real| named(&real)) && !named(program)
 }
 
 fn file_name(path: &OsStr) -> &OsStr {

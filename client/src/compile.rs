@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Instant;
 
@@ -48,7 +49,7 @@ pub fn compile(command: &Command, stdin: Option<File>, endpoint: &Endpoint, miss
     let mut process = command.process();
     process.envs(miss.environment.iter().filter_map(|variable| variable_of(variable)));
     let entry = observe::entry(&command.program);
-    let trace = match observed(entry, endpoint) {
+    let trace = match observed(&command.program, entry, endpoint) {
         Ok((trace, variables)) => {
             process.envs(variables);
             Some(trace)
@@ -113,12 +114,13 @@ fn variable_of(variable: &[u8]) -> Option<(&OsStr, &OsStr)> {
 
 type Variables = [(&'static str, std::ffi::OsString); 2];
 
-fn observed(entry: Entry, endpoint: &Endpoint) -> io::Result<(Trace, Variables)> {
+fn observed(program: &Path, entry: Entry, endpoint: &Endpoint) -> io::Result<(Trace, Variables)> {
     if entry == Entry::Foreign {
         return Err(io::Error::other("the compiler is a program of another machine"));
     }
-    let observer = observe::install(endpoint)?;
+    let observer = observe::OBSERVER.install(endpoint)?;
     let trace = Trace::new()?;
+    trace.announce(program)?;
     let variables = trace.variables(&observer);
     Ok((trace, variables))
 }

@@ -11,6 +11,7 @@ use zcache_proto::trace;
 use zcache_proto::v1::{self, Parent};
 
 use crate::command::Command;
+use crate::guide;
 use crate::limits;
 use crate::own_streams;
 use crate::parent;
@@ -78,7 +79,7 @@ fn reads_stdin(arguments: &[OsString]) -> bool {
 
 /// The environment that the compiler gets, without what we add.
 fn environment(command: &Command) -> Vec<Vec<u8>> {
-    let ours = |name: &OsString| name == parent::VARIABLE;
+    let ours = |name: &OsString| name == parent::VARIABLE || name == guide::VARIABLE;
     let join = |(name, value): (OsString, OsString)| {
         let value = command.path.as_ref().filter(|_| name == "PATH").unwrap_or(&value);
         [name.as_bytes(), b"=", value.as_bytes()].concat()

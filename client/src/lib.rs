@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod compile;
+pub mod guide;
 pub mod interrupt;
 pub mod invocation;
 pub mod limits;

@@ -1,7 +1,8 @@
-//! Observe: the observer carried in this program, put where a compiler can load it, and the trace it writes.
+//! Observe: the libraries carried in this program, put where programs can load them, and the trace that the observer
+//! writes.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::geteuid;
 use zcache_proto::endpoint::Endpoint;
 use zcache_proto::private::{self, Others};
@@ -18,8 +20,18 @@ use zcache_proto::trace;
 
 use crate::limits::{longest_file, longest_trace};
 
-/// The observer, as built with this program.
-static OBSERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/observer.so"));
+/// A library that is preloaded, as built with this program.
+#[derive(Debug)]
+pub struct Library {
+    name: &'static str,
+    bytes: &'static [u8],
+    hash: u64,
+}
+
+/// The observer, for a compiler's process tree.
+pub static OBSERVER: Library = Library::new("observer", include_bytes!(concat!(env!("OUT_DIR"), "/observer.so")));
+/// The guide, for a build's.
+pub static GUIDE: Library = Library::new("guide", include_bytes!(concat!(env!("OUT_DIR"), "/guide.so")));
 
 /// A shorter one would not be enough for any compile, bytes.
 const TRACE_MIN: u64 = 64 << 10;
@@ -50,6 +62,25 @@ impl Trace {
         }
     }
 
+    /// Notes, before anything else, which program this process is about to start: what begins otherwise is another one.
+    pub fn announce(&self, program: &Path) -> io::Result<()> {
+        let (path, target) = (program.as_os_str().as_bytes(), target(program));
+        let length = (trace::RECORD_LEN + path.len() + target.len()).next_multiple_of(8);
+        let began = clock_gettime(ClockId::CLOCK_REALTIME_COARSE)?;
+        let mut record = Vec::with_capacity(length);
+        record.extend((length as u32).to_le_bytes());
+        record.extend([trace::ENTRY, 0].map(u16::to_le_bytes).concat());
+        record.extend([std::process::id(), 0].map(u32::to_le_bytes).concat());
+        let began_ns = began.tv_sec() as u64 * 1_000_000_000 + began.tv_nsec() as u64;
+        record.extend([began_ns, 0, 0].map(u64::to_le_bytes).concat());
+        record.extend([path.len() as u32, target.len() as u32].map(u32::to_le_bytes).concat());
+        record.extend([path, &target].concat());
+        record.resize(length, 0);
+        let end = (trace::HEADER_LEN + length) as u64;
+        self.0.write_all_at(&record, trace::HEADER_LEN as u64)?;
+        self.0.write_all_at(&end.to_le_bytes(), trace::CURSOR_AT as u64)
+    }
+
     /// Where the compiler finds it.
     fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
@@ -71,51 +102,63 @@ impl Trace {
     }
 }
 
-/// The observer's file, written on first use. It lies in the store's directory, or beside the socket.
-pub fn install(endpoint: &Endpoint) -> io::Result<PathBuf> {
-    let name = format!("observer-{:016x}.so", const { trace::hash(OBSERVER) });
-    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let places = [
-        absolute("ZCACHE_DIR"),
-        absolute("XDG_CACHE_HOME").map(|dir| dir.join("zcache")),
-        absolute("HOME").map(|home| home.join(".cache/zcache")),
-        Some(endpoint.dir().to_owned()),
-    ];
-    let mut why = io::Error::other("there is no place for the observer");
-    for dir in places.into_iter().flatten() {
-        match install_in(&dir, &name) {
-            Ok(path) => return Ok(path),
-            Err(error) => why = error,
-        }
+impl Library {
+    const fn new(name: &'static str, bytes: &'static [u8]) -> Self {
+        Self { name, bytes, hash: trace::hash(bytes) }
     }
-    Err(why)
-}
 
-fn install_in(dir: &Path, name: &str) -> io::Result<PathBuf> {
-    let dir = private(dir)?;
-    let path = dir.join(name);
-    // The dynamic linker splits its list at these.
-    if path.as_os_str().as_bytes().iter().any(|b| matches!(b, b' ' | b':' | b'$')) {
-        return Err(io::Error::other("the path cannot stand in LD_PRELOAD"));
+    /// Its file, written on first use. It lies in the store's directory, or beside the socket.
+    pub fn install(&self, endpoint: &Endpoint) -> io::Result<PathBuf> {
+        let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let places = [
+            absolute("ZCACHE_DIR"),
+            absolute("XDG_CACHE_HOME").map(|dir| dir.join("zcache")),
+            absolute("HOME").map(|home| home.join(".cache/zcache")),
+            Some(endpoint.dir().to_owned()),
+        ];
+        let mut why = io::Error::other(format!("there is no place for the {}", self.name));
+        for dir in places.into_iter().flatten() {
+            match self.install_in(&dir) {
+                Ok(path) => return Ok(path),
+                Err(error) => why = error,
+            }
+        }
+        Err(why)
     }
-    if is_installed(&path) {
-        return Ok(path);
-    }
-    if longest_file() < OBSERVER.len() as u64 {
-        return Err(too_short());
-    }
-    if statvfs(&dir)?.flags().contains(FsFlags::ST_NOEXEC) {
-        return Err(io::Error::other("programs cannot be loaded from there"));
-    }
-    let temporary = dir.join(format!("{name}.{}", std::process::id()));
-    let _ = fs::remove_file(&temporary);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o500).open(&temporary)?;
-    let written = file.write_all(OBSERVER).and_then(|()| fs::rename(&temporary, &path));
-    if let Err(error) = written {
+
+    fn install_in(&self, dir: &Path) -> io::Result<PathBuf> {
+        let dir = private(dir)?;
+        let name = format!("{}-{:016x}.so", self.name, self.hash);
+        let path = dir.join(&name);
+        // The dynamic linker splits its list at these.
+        if path.as_os_str().as_bytes().iter().any(|b| matches!(b, b' ' | b':' | b'$')) {
+            return Err(io::Error::other("the path cannot stand in LD_PRELOAD"));
+        }
+        if self.is_installed(&path) {
+            return Ok(path);
+        }
+        if longest_file() < self.bytes.len() as u64 {
+            return Err(too_short());
+        }
+        if statvfs(&dir)?.flags().contains(FsFlags::ST_NOEXEC) {
+            return Err(io::Error::other("programs cannot be loaded from there"));
+        }
+        let temporary = dir.join(format!("{name}.{}", std::process::id()));
         let _ = fs::remove_file(&temporary);
-        return Err(error);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o500).open(&temporary)?;
+        let written = file.write_all(self.bytes).and_then(|()| fs::rename(&temporary, &path));
+        if let Err(error) = written {
+            let _ = fs::remove_file(&temporary);
+            return Err(error);
+        }
+        Ok(path)
     }
-    Ok(path)
+
+    fn is_installed(&self, path: &Path) -> bool {
+        let uid = nix::unistd::getuid().as_raw();
+        let is_whole = |m: fs::Metadata| m.is_file() && m.uid() == uid && m.len() == self.bytes.len() as u64;
+        fs::symlink_metadata(path).is_ok_and(is_whole)
+    }
 }
 
 /// The directory's own path, made where there is none. Nobody else may be able to put a file there: it is loaded into
@@ -139,9 +182,20 @@ fn too_short() -> io::Error {
     io::Error::other("files may not be as long as observation needs (ulimit -f)")
 }
 
-fn is_installed(path: &Path) -> bool {
-    let uid = nix::unistd::getuid().as_raw();
-    fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.uid() == uid && m.len() == OBSERVER.len() as u64)
+/// What a program is to be known by when it begins, as a trace has it.
+fn target(program: &Path) -> Vec<u8> {
+    let identity = |path: &Path| fs::metadata(path).map_or([0; 2], |meta| [meta.dev(), meta.ino()]);
+    let mut head = [0; trace::HEAD_LEN];
+    let read = File::open(program).and_then(|mut file| file.read(&mut head)).unwrap_or(0);
+    let interpreter = trace::interpreter(&head[..read]);
+    let file = identity(program);
+    let executable = interpreter.map_or(file, |interpreter| match interpreter {
+        // One that is found from where we happen to be is more than is told.
+        [b'/', ..] => identity(Path::new(OsStr::from_bytes(interpreter))),
+        _ => [0; 2],
+    });
+    let [file, executable] = [file, executable].map(trace::identity_bytes);
+    trace::target_parts(&file, &executable, interpreter.unwrap_or_default(), b"").concat()
 }
 
 /// What becomes of the observer in a program.
@@ -164,7 +218,7 @@ pub fn entry(program: &Path) -> Entry {
     if read < HEAD || !head.starts_with(b"\x7fELF") {
         return Entry::Open;
     }
-    let same = |range: std::ops::Range<usize>| head[range.clone()] == OBSERVER[range];
+    let same = |range: std::ops::Range<usize>| head[range.clone()] == OBSERVER.bytes[range];
     if !same(4..6) || !same(18..20) {
         return Entry::Foreign;
     }

@@ -1,7 +1,8 @@
 //! Parent: what a client learns from the one above it and hands on, through `ZCACHE_PARENT`. Inside an observed
 //! compile the observer keeps it out of the compiler's sight and hands it over when asked.
 
-use std::ffi::{CStr, OsString, c_char};
+use std::ffi::{CStr, OsStr, OsString, c_char};
+use std::os::unix::ffi::OsStrExt;
 
 use nix::libc;
 use zcache_proto::v1::Parent;
@@ -32,21 +33,29 @@ fn parse(text: &str) -> Option<Parent> {
     })
 }
 
+/// The guide's variable, as the observer in this process keeps it. To be called after [`find`].
+pub fn guide() -> Option<OsString> {
+    ask(c"zcache_observer_guide").flatten().map(|text| OsStr::from_bytes(text.to_bytes()).to_owned())
+}
+
 /// What the observer says; none where there is none in this process.
 fn exempted() -> Option<Option<String>> {
+    let answer = ask(c"zcache_observer_exempt")?;
+    Some(answer.and_then(|text| text.to_str().ok().map(str::to_owned)))
+}
+
+/// The observer's answer to one of its questions; none where there is none in this process.
+fn ask(question: &CStr) -> Option<Option<&'static CStr>> {
     // SAFETY: the name is a C string; a null answer is handled.
-    let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"zcache_observer_exempt".as_ptr()) };
+    let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, question.as_ptr()) };
     if symbol.is_null() {
         return None;
     }
-    // SAFETY: only our observer exports this name, and with this signature.
-    let exempt: extern "C" fn() -> *const c_char = unsafe { std::mem::transmute(symbol) };
-    let text = exempt();
-    if text.is_null() {
-        return Some(None);
-    }
+    // SAFETY: only our observer exports these names, and with this signature.
+    let answer: extern "C" fn() -> *const c_char = unsafe { std::mem::transmute(symbol) };
+    let text = answer();
     // SAFETY: the observer returns a C string that lives as long as the process.
-    Some(unsafe { CStr::from_ptr(text) }.to_str().ok().map(str::to_owned))
+    Some((!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }))
 }
 
 #[cfg(test)]

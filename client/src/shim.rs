@@ -40,7 +40,8 @@ pub fn run(arguments: Vec<OsString>) -> ! {
     if is_disabled() {
         execute(&command, None, above);
     }
-    let endpoint = Endpoint::from_env(|name| std::env::var_os(name), nix::unistd::getuid().as_raw());
+    let own = || Endpoint::from_env(|name| std::env::var_os(name), nix::unistd::getuid().as_raw());
+    let endpoint = command.endpoint().unwrap_or_else(own);
     let asked = catch_unwind(AssertUnwindSafe(|| ask(&command, &endpoint, above)));
     match asked {
         Ok((stdin, Some((session, answer)))) => follow(&command, stdin, &endpoint, session, answer, above),
@@ -87,7 +88,9 @@ fn lacks_stream() -> bool {
 /// Asks the daemon. What was read of standard input comes back whatever the answer.
 fn ask(command: &Command, endpoint: &Endpoint, above: Option<Parent>) -> (Option<File>, Option<(Session, Event)>) {
     let in_trouble = Trouble::find(endpoint).is_some_and(|trouble| trouble != Trouble::Tight);
-    let session = if in_trouble { None } else { connect(endpoint, above).ok() };
+    // A daemon that this environment started would not be the build's.
+    let may_start = command.endpoint().is_none();
+    let session = if in_trouble { None } else { connect(endpoint, above, may_start).ok() };
     let Some(mut session) = session else {
         count_unasked(endpoint);
         return (None, None);
@@ -105,10 +108,10 @@ fn ask(command: &Command, endpoint: &Endpoint, above: Option<Parent>) -> (Option
     }
 }
 
-fn connect(endpoint: &Endpoint, above: Option<Parent>) -> Result<Session, SessionError> {
+fn connect(endpoint: &Endpoint, above: Option<Parent>, may_start: bool) -> Result<Session, SessionError> {
     let nested = above.is_some_and(|above| above.depth > 0);
     let session = match Session::connect(endpoint) {
-        Err(SessionError::Absent) if !nested && !is_nested() => connect_or_start(endpoint, By::Client),
+        Err(SessionError::Absent) if may_start && !nested && !is_nested() => connect_or_start(endpoint, By::Client),
         answer => answer,
     };
     session.inspect_err(|error| note(error, endpoint))

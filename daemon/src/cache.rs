@@ -25,6 +25,7 @@ use crate::ingest::Ingest;
 use crate::inputs::{coarse_now_ns, lock, path};
 use crate::invocation::Invocation;
 use crate::manifest::{ActionResult, Expectation};
+use crate::nested::Nested;
 use crate::observation::{TraceError, records};
 use crate::occupied;
 use crate::places::Places;
@@ -58,7 +59,7 @@ pub struct Cache {
 struct Ticket {
     asked: Arc<Asked>,
     /// Inputs of nested compiles; none where this one does not compile.
-    nested: Option<Distilled>,
+    nested: Option<Nested>,
     began_ns: i64,
     lead: Option<Lead>,
     /// Sources that were new when the compile began.
@@ -189,6 +190,9 @@ impl Cache {
         let mut builds = lock(&self.builds);
         builds.replace(asked.place.id);
         builds.count(asked.place.build, |build| build.bypasses += 1);
+        drop(builds);
+        // Its doings are seen, but not how the client found it.
+        self.fold(asked, Distilled::default());
         v1::Bypass { parent: Some(asked.place.for_children()), reason: reason.to_string() }
     }
 
@@ -201,7 +205,7 @@ impl Cache {
     pub fn miss(&self, asked: &Arc<Asked>, lead: Option<Lead>, reason: &'static str) -> v1::Miss {
         lock(&self.stats).miss(compiler(&asked.command), reason);
         lock(&self.builds).count(asked.place.build, |build| build.misses += 1);
-        self.issue(asked, Some(Distilled::default()), lead, Restored::default());
+        self.issue(asked, Some(Nested::default()), lead, Restored::default());
         let lists = |command: &Arc<Command>| command.family.zig().is_some_and(|(zig, _)| zig.unknown().is_none());
         let zig = asked.command.as_ref().is_ok_and(lists);
         v1::Miss {
@@ -212,7 +216,7 @@ impl Cache {
         }
     }
 
-    fn issue(&self, asked: &Arc<Asked>, nested: Option<Distilled>, lead: Option<Lead>, restored: Restored) {
+    fn issue(&self, asked: &Arc<Asked>, nested: Option<Nested>, lead: Option<Lead>, restored: Restored) {
         let fresh = match (&asked.command, &nested) {
             (Ok(command), Some(_)) => self.shelf.fresh(&command.family.sources()),
             _ => Fresh::new(),
@@ -293,7 +297,7 @@ impl Cache {
         &self,
         asked: &Asked,
         command: &Command,
-        nested: Distilled,
+        nested: Nested,
         outcome: &v1::Outcome,
         began_ns: i64,
     ) -> Distilled {
@@ -315,7 +319,7 @@ impl Cache {
         if command.family.zig().is_some() {
             self.declarations().remove(outcome.ticket);
         }
-        seen.fold(nested);
+        nested.tell(&mut seen);
         for file in &command.argument_files {
             seen.contents.remove(&absolute(&asked.invocation.cwd, file));
         }
@@ -329,17 +333,11 @@ impl Cache {
     }
 
     /// A nested result's inputs are inputs of what it is nested in.
-    fn fold(&self, asked: &Asked, mut seen: Distilled) {
+    fn fold(&self, asked: &Asked, seen: Distilled) {
         let Some(above) = lock(&self.builds).compiling_above(&asked.place) else { return };
         let mut tickets = lock(&self.tickets);
         let Some(Ticket { asked: outer, nested: Some(nested), .. }) = tickets.get_mut(&above) else { return };
-        // What was set on the way down follows from the outer compile's own inputs.
-        let (inner, outer) = (&asked.invocation.env, &outer.invocation.env);
-        let handed_down = |name: &Vec<u8>| inner.get(name) == outer.get(name);
-        seen.env.retain(handed_down);
-        seen.env_by_role.retain(handed_down);
-        seen.env_shown.retain(handed_down);
-        nested.fold(seen);
+        nested.take(asked.client.pid, &asked.invocation, &outer.invocation, seen);
     }
 
     fn fold_hit(&self, asked: &Asked, command: &Command, expectations: &[Expectation], result: &ActionResult) {

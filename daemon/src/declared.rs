@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::compilers::Command;
-use crate::compilers::zig;
+use crate::compilers::zig::{self, Zig};
+use crate::distill::DATE;
 use crate::distilled::{Distilled, Reading};
 use crate::inputs::path;
 use crate::invocation::Invocation;
@@ -73,6 +74,17 @@ pub fn declare(seen: &mut Distilled, command: &Command, invocation: &Invocation,
     let reading = Reading { time_ns: began_ns.unsigned_abs(), inode: 0 };
     let programs: Vec<_> = seen.declaring.iter().cloned().collect();
     seen.sources.extend(inputs.iter().cloned());
+    if invocation.env.get(DATE).is_none() {
+        seen.undated.extend(inputs.iter().cloned());
+    }
+    // What else was looked for is known of what zig brings, where nobody adds any.
+    let brought = |at: &&Vec<u8>| programs.iter().any(|program| Zig::brings(program, at));
+    seen.unprobed.extend(inputs.iter().filter(|at| !brought(at)).cloned());
+    for program in &programs {
+        // It finds what it brings from where it really lies.
+        let real = fs::canonicalize(path(program)).map(|real| real.as_os_str().as_bytes().to_vec());
+        seen.started.insert(program.clone(), real.ok());
+    }
     for at in inputs.into_iter().chain(programs).filter(|at| exists(at)) {
         seen.contents.entry(at).or_insert(reading).merge(reading);
     }

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use zcache_proto::trace;
 
-use crate::compilers::rustc::is_rustc;
-use crate::compilers::toolchain::{file_name, is_terminal_library, owns};
-use crate::compilers::zig::{is_launcher, is_zig};
+use crate::clocks::tells_time;
+use crate::compilers::toolchain::owns;
+use crate::compilers::zig::is_launcher;
 use crate::compilers::{EnvRule, Family};
 use crate::distilled::{Distilled, Reading, covers, moved};
 use crate::images::{Image, Images};
@@ -20,7 +20,10 @@ use crate::refusal::Refusal;
 
 /// Most renaming that is followed, bytes of paths. No compile renames so much.
 const MOVABLE: usize = 64 << 20;
+/// The variable that stands for the date where sources ask for it.
+pub const DATE: &[u8] = b"SOURCE_DATE_EPOCH";
 const ENOENT: u32 = 2;
+const ENXIO: u32 = 6;
 const ENOTDIR: u32 = 20;
 const ENAMETOOLONG: u32 = 36;
 const S_IFMT: u64 = 0o170_000;
@@ -43,12 +46,17 @@ pub fn distill(records: &[Record<'_>], family: &dyn Family, call: &Invocation, s
     let mut distiller = Distiller { family, env, argv, scene, images: &images, made, movable: MOVABLE, out };
     distiller.programs();
     for (index, record) in records.iter().enumerate() {
+        if let Some(asked) = images.starts.asked_by(index).filter(|_| !images.is_exempt(index)) {
+            distiller.started(&records[asked], record);
+        }
         if !images.is_exempt(index) && !distiller.calls_back(index, record) {
-            distiller.record(record, images.of_record(index), images.failure(index));
+            distiller.record(record, images.of_record(index), images.starts.failure(index));
         }
     }
     distiller.finish()
 }
+
+mod programs;
 
 struct Distiller<'a, 's> {
     family: &'a dyn Family,
@@ -64,37 +72,6 @@ struct Distiller<'a, 's> {
 }
 
 impl Distiller<'_, '_> {
-    fn programs(&mut self) {
-        for program in self.images.unobserved() {
-            let _ = match self.family.zig().is_some() && (is_zig(program) || is_launcher(program)) {
-                true => self.out.declaring.insert(program.clone()),
-                false => self.out.refusals.insert(Refusal::Unobserved(program.clone())),
-            };
-        }
-        self.out.refusals.extend(self.images.away().map(|program| Refusal::OtherNamespace(program.to_vec())));
-        for image in self.images.iter() {
-            self.out.environment |= !image.is_tool;
-            self.out.strangers |= !image.is_tool;
-            let libraries = image.modules().filter(|module| module.path != image.program);
-            self.out.libraries.extend(libraries.map(|module| (file_name(&module.path).to_vec(), None)));
-        }
-        // The dynamic linker asks for these before anyone can watch.
-        self.out.env.extend([b"LD_PRELOAD".to_vec(), b"LD_AUDIT".to_vec(), b"GLIBC_TUNABLES".to_vec()]);
-        for name in self.family.unseen_env() {
-            self.asked(name, self.family.env_rule(name));
-        }
-    }
-
-    /// Whether a record starts a zcache client. That is no input: the client finds the program that it stands for along
-    /// the same PATH, and reports what that does by itself.
-    fn calls_back(&mut self, index: usize, record: &Record<'_>) -> bool {
-        let calls = self.images.starts_client(index);
-        if calls && !record.b.is_empty() {
-            self.out.names.insert(record.b.to_vec(), Some(tidy(record.a)));
-        }
-        calls
-    }
-
     fn record(&mut self, record: &Record<'_>, image: Option<&Image>, failure: Option<u32>) {
         let caller = image.and_then(|image| image.module_at(record.caller));
         let own = caller.is_some_and(|module| module.is_own);
@@ -111,7 +88,7 @@ impl Distiller<'_, '_> {
         }
         match record.kind {
             trace::EXEC | trace::SPAWN if record.a.is_empty() => {
-                self.out.names.insert(record.b.to_vec(), None);
+                self.out.names.insert(record.target().name.to_vec(), None);
             }
             trace::EXEC if failure.is_some_and(|errno| errno != 0) => self.failed(path, failure.unwrap_or(0), own),
             trace::WRITE | trace::RENAME | trace::LINK | trace::SYMLINK | trace::REMOVE | trace::MKDIR
@@ -137,7 +114,7 @@ impl Distiller<'_, '_> {
             trace::SYMLINK => self.make_new(path, own),
             trace::REMOVE => self.removed(path),
             trace::MKDIR => self.directory(path, own),
-            trace::CLOCK if self.tells_time(record, image, own) && !launches => {
+            trace::CLOCK if tells_time(record, image, own, self.family) && !launches => {
                 self.out.refusals.insert(Refusal::Clock);
             }
             trace::SOCKET => {
@@ -148,18 +125,6 @@ impl Distiller<'_, '_> {
             trace::GETCWD => self.out.asks_cwd = true,
             _ => {}
         }
-    }
-
-    /// Whether a reading of the clock may show in the result.
-    fn tells_time(&self, record: &Record<'_>, image: Option<&Image>, own: bool) -> bool {
-        // Who asks for a date writes it down: `__TIMESTAMP__`, however it is spelled, or an assembler's listing.
-        let Some(image) = image.filter(|_| record.value != trace::LOCAL) else { return true };
-        if own && self.family.is_compiler(&image.program) {
-            // A random seed is no date.
-            let asks = image.module_at(record.caller);
-            return record.value == trace::TIME && !asks.is_some_and(|module| is_terminal_library(&module.path));
-        }
-        !own && !is_tool_of(image, record)
     }
 
     /// Whether `path` is no input, whatever is done to it.
@@ -178,9 +143,16 @@ impl Distiller<'_, '_> {
     }
 
     fn read(&mut self, path: Vec<u8>, record: &Record<'_>) {
-        let inode = if record.kind == trace::READ { record.value } else { 0 };
+        let inode = match record.kind {
+            trace::READ => record.value,
+            trace::START => record.identity()[1],
+            _ => 0,
+        };
+        self.reads(path, Reading { time_ns: record.time_ns, inode });
+    }
+
+    fn reads(&mut self, path: Vec<u8>, reading: Reading) {
         if !self.is_internal(&path) {
-            let reading = Reading { time_ns: record.time_ns, inode };
             self.out.contents.entry(path).or_insert(reading).merge(reading);
         }
     }
@@ -195,6 +167,9 @@ impl Distiller<'_, '_> {
     fn opened(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool, reader: Option<&Image>) {
         if own && record.errno == 0 && reader.is_some_and(|image| self.family.is_compiler(&image.program)) {
             self.out.sources.insert(path.clone());
+            if self.env.get(DATE).is_none() {
+                self.out.undated.insert(path.clone());
+            }
         }
         if record.errno != 0 {
             self.missed(path, record.errno, own);
@@ -222,7 +197,8 @@ impl Distiller<'_, '_> {
         if is_absence(errno) {
             let absent = if own { &mut self.out.absent } else { &mut self.out.absent_before };
             absent.insert(path);
-        } else {
+        } else if !(errno == ENXIO && path == b"/dev/tty") {
+            // A process without a terminal is told so; what would have been said there is a message.
             self.out.refusals.insert(Refusal::Unreadable(path));
         }
     }
@@ -305,15 +281,6 @@ impl Distiller<'_, '_> {
         }
     }
 
-    fn program(&mut self, path: Vec<u8>, record: &Record<'_>) {
-        if record.b.is_empty() {
-            self.out.programs.insert(path.clone());
-        } else {
-            self.out.names.insert(record.b.to_vec(), Some(path.clone()));
-        }
-        self.read(path, record);
-    }
-
     fn written(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
         if self.family.is_state(&path) {
             return;
@@ -385,6 +352,7 @@ impl Distiller<'_, '_> {
         self.out.absent.retain(|path| !covers(&made, path));
         self.out.exists.retain(|path, _| !covers(&made, path));
         self.out.links.retain(|path, _| !covers(&made, path));
+        self.out.started.retain(|path, _| !covers(&made, path));
         self.out.attributes.retain(|path| !covers(&made, path));
         self.out.permissions.retain(|path| !covers(&made, path));
         let contents = &self.out.contents;
@@ -406,11 +374,6 @@ fn names_file(kind: u16) -> bool {
 /// Whether a look-up that failed so tells that nothing is there.
 fn is_absence(errno: u32) -> bool {
     matches!(errno, ENOENT | ENOTDIR | ENAMETOOLONG)
-}
-
-/// The linker and its like ask for the time, and it shows in nothing they make; what they load for the project may.
-fn is_tool_of(image: &Image, record: &Record<'_>) -> bool {
-    image.is_tool && !is_rustc(&image.program) && image.module_at(record.caller).is_some()
 }
 
 #[path = "special.rs"]

@@ -1,17 +1,33 @@
 //! Tests of distilling, on observations written by hand.
 
+use zcache_proto::trace::Identity;
+
 use super::*;
 use crate::compilers::{Command, parse};
 use crate::invocation::Invocation;
 
-const RUSTC: &[u8] = b"/sys/bin/rustc";
+const RUSTC: &[u8] = b"/kit/bin/rustc";
 /// The client's process.
 const CLIENT: u32 = 77;
 const DRIVER: u64 = 0x1000;
 const MACRO: u64 = 0x2000;
 
+/// Which file a path is: a program, a shell, and what is neither.
+fn identity(path: &str) -> Identity {
+    [1, trace::hash(path.as_bytes())]
+}
+
 fn record(kind: u16, a: &'static str) -> Record<'static> {
-    Record { kind, flags: 0, pid: 1, errno: 0, time_ns: 100, caller: DRIVER, value: 0, a: a.as_bytes(), b: b"" }
+    let started = |identities: [Identity; 2]| {
+        let [file, executable] = identities.map(trace::identity_bytes);
+        trace::target_parts(&file, &executable, b"", b"").concat().leak()
+    };
+    let b: &[u8] = match kind {
+        trace::START => trace::identity_bytes(identity(a)).to_vec().leak(),
+        trace::EXEC | trace::SPAWN | trace::ENTRY => started([identity(a); 2]),
+        _ => b"",
+    };
+    Record { kind, flags: 0, pid: 1, errno: 0, time_ns: 100, caller: DRIVER, value: 0, a: a.as_bytes(), b }
 }
 
 fn module(start: u64, path: &'static str) -> Record<'static> {
@@ -20,8 +36,9 @@ fn module(start: u64, path: &'static str) -> Record<'static> {
 
 /// A rustc that does `middle` between its start and its end, with the driver and a macro loaded.
 fn rustc(middle: &[Record<'static>]) -> Vec<Record<'static>> {
-    let start = Record { value: CLIENT.into(), ..record(trace::START, "/sys/bin/rustc") };
-    let mut all = vec![start, module(DRIVER, "/sys/lib/librustc_driver.so")];
+    let start = Record { value: CLIENT.into(), ..record(trace::START, "/kit/bin/rustc") };
+    let entry = Record { pid: CLIENT, ..record(trace::ENTRY, "/kit/bin/rustc") };
+    let mut all = vec![entry, start, module(DRIVER, "/kit/lib/librustc_driver.so")];
     all.extend(middle);
     all.push(module(MACRO, "/ws/target/debug/deps/libmac.so"));
     all.push(record(trace::EXIT, ""));
@@ -134,8 +151,8 @@ fn variables_count_by_who_asks_and_whether_the_build_set_them() {
 
 #[test]
 fn a_program_that_was_not_seen_to_its_end_is_refused() {
-    let spawn = Record { value: 9, ..record(trace::SPAWN, "/ws/static") };
-    assert!(distilled(&[spawn], &[]).refusals.contains(&Refusal::Unobserved(b"/ws/static".into())));
+    let spawn = Record { value: 9, ..record(trace::SPAWN, "/usr/bin/ld") };
+    assert!(distilled(&[spawn], &[]).refusals.contains(&Refusal::Unobserved(b"/usr/bin/ld".into())));
     let child = Record { pid: 9, ..record(trace::START, "/usr/bin/ld") };
     assert!(!distilled(&[spawn, child], &[]).refusals.is_empty());
     let ended = Record { pid: 9, ..record(trace::EXIT, "") };
@@ -146,10 +163,11 @@ fn a_program_that_was_not_seen_to_its_end_is_refused() {
 
 #[test]
 fn a_script_may_have_read_any_variable() {
-    let spawn = Record { value: 9, ..record(trace::SPAWN, "/bin/sh") };
+    let spawn = Record { value: 9, ..record(trace::SPAWN, "/usr/bin/dash") };
     let shell =
         [Record { pid: 9, ..record(trace::START, "/usr/bin/dash") }, Record { pid: 9, ..record(trace::EXIT, "") }];
     assert!(distilled(&[spawn, shell[0], shell[1]], &[]).environment);
+    let spawn = Record { value: 9, ..record(trace::SPAWN, "/usr/bin/x86_64-linux-gnu-ld.bfd") };
     let linker = Record { pid: 9, ..record(trace::START, "/usr/bin/x86_64-linux-gnu-ld.bfd") };
     assert!(!distilled(&[spawn, linker, shell[1]], &[]).environment);
 }
@@ -175,13 +193,15 @@ fn a_nested_client_speaks_for_itself() {
             nested(record(trace::EXEMPT, "")),
             nested(record(trace::SOCKET, "")),
             // It became the compiler.
-            nested(record(trace::START, "/sys/bin/rustc")),
+            nested(record(trace::EXEC, "/kit/bin/rustc")),
+            nested(record(trace::START, "/kit/bin/rustc")),
             nested(record(trace::READ, "/ws/probe.rs")),
             nested(record(trace::EXIT, "")),
         ],
         &[],
     );
-    assert!(seen.refusals.is_empty() && !seen.environment);
+    assert!(seen.refusals.is_empty() && !seen.environment && seen.clients.is_empty());
+    assert_eq!(seen.started[RUSTC], Some(RUSTC.to_vec()));
     assert!(seen.contents.contains_key(b"/ws/probe.rs".as_slice()));
 }
 

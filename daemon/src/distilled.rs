@@ -42,6 +42,10 @@ pub struct Distilled {
     pub names: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Programs started by path; whoever started them may have searched for them itself.
     pub programs: BTreeSet<Vec<u8>>,
+    /// Programs by the path that was called, with the file that ran where that is not the interpreter of a script.
+    pub started: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Processes of zcache clients that ran below and have to report by themselves.
+    pub clients: BTreeSet<u32>,
     /// The directory's own path was asked by more than the compiler, or a nested compile's result is bound to its place.
     pub asks_cwd: bool,
     /// Programs ran that are no part of a toolchain: what they do with their arguments is theirs to decide.
@@ -57,6 +61,10 @@ pub struct Distilled {
     pub sources: BTreeSet<Vec<u8>>,
     /// What the project's code asked of the machine, and the answer, once it has been asked again.
     pub system: BTreeMap<Question, Option<Digest>>,
+    /// Those among them that were read while no variable held the date.
+    pub undated: BTreeSet<Vec<u8>>,
+    /// Those among them of which it is not known what else was looked for because of them.
+    pub unprobed: BTreeSet<Vec<u8>>,
     /// Programs that could not be watched and that tell what they read.
     pub declaring: BTreeSet<Vec<u8>>,
     /// Files and links made.
@@ -89,41 +97,106 @@ impl Reading {
 impl Distilled {
     /// Takes in what a nested compile read and made. Its `env` names those variables that it got from this compile's
     /// own environment.
+    ///
+    /// The child is taken apart without `..`: whoever adds a fact decides here what it means to a compile around it. What
+    /// the child is refused for after its outputs were taken, this one has to be refused for by the same facts, because
+    /// nobody tells it of that any more.
     pub fn fold(&mut self, child: Self) {
-        for (path, reading) in child.contents {
+        let Self {
+            contents,
+            absent,
+            absent_before,
+            attributes,
+            permissions,
+            libraries,
+            exists,
+            listings,
+            links,
+            env,
+            env_by_role,
+            env_shown,
+            environment,
+            names,
+            programs,
+            started,
+            clients: _,
+            asks_cwd,
+            strangers,
+            shown,
+            told,
+            plugins,
+            sources,
+            undated,
+            unprobed,
+            system,
+            declaring,
+            outputs,
+            directories,
+            modified,
+            refusals,
+        } = child;
+        for (path, reading) in contents {
             self.contents.entry(path).or_insert(reading).merge(reading);
         }
-        self.listings.extend(child.listings);
-        self.absent.extend(child.absent);
-        self.absent_before.extend(child.absent_before);
-        self.attributes.extend(child.attributes);
-        self.permissions.extend(child.permissions);
-        self.libraries.extend(child.libraries);
-        self.exists.extend(child.exists);
-        self.links.extend(child.links);
-        self.env.extend(child.env.into_iter().chain(child.env_by_role).chain(child.env_shown));
-        self.sources.extend(child.sources);
-        self.environment |= child.environment;
-        self.names.extend(child.names);
-        self.programs.extend(child.programs);
-        self.asks_cwd |= child.asks_cwd;
-        self.strangers |= child.strangers;
-        self.shown.extend(child.shown);
-        self.told.extend(child.told);
-        self.system.extend(child.system);
-        self.plugins.extend(child.plugins);
-        self.outputs.extend(child.outputs);
-        self.directories.extend(child.directories);
-        self.modified.extend(child.modified);
-        self.refusals.extend(child.refusals.into_iter().filter(|refusal| *refusal != Refusal::Failed));
+        for (path, time_ns) in listings {
+            let first = self.listings.entry(path).or_insert(time_ns);
+            *first = time_ns.min(*first);
+        }
+        for (path, kind) in exists {
+            let known = self.exists.entry(path).or_insert(kind);
+            *known = known.or(kind);
+        }
+        self.absent.extend(absent);
+        self.absent_before.extend(absent_before);
+        self.attributes.extend(attributes);
+        self.permissions.extend(permissions);
+        self.libraries.extend(libraries);
+        agree(&mut self.links, links, &mut self.refusals);
+        agree(&mut self.started, started, &mut self.refusals);
+        // What its messages followed from, its parent may have read.
+        self.env.extend(env.into_iter().chain(env_by_role).chain(env_shown));
+        self.environment |= environment;
+        self.names.extend(names);
+        self.programs.extend(programs);
+        self.asks_cwd |= asks_cwd;
+        self.strangers |= strangers;
+        self.shown.extend(shown);
+        self.told.extend(told);
+        self.system.extend(system);
+        self.plugins.extend(plugins);
+        self.sources.extend(sources);
+        self.undated.extend(undated);
+        self.unprobed.extend(unprobed);
+        self.declaring.extend(declaring);
+        self.outputs.extend(outputs);
+        self.directories.extend(directories);
+        self.modified.extend(modified);
+        // A compile that fails is an answer like any other.
+        self.refusals.extend(refusals.into_iter().filter(|refusal| *refusal != Refusal::Failed));
+        self.settle();
+    }
+
+    /// Takes out what the compile made itself.
+    fn settle(&mut self) {
         let made: BTreeSet<_> = self.outputs.iter().chain(&self.directories).cloned().collect();
         self.contents.retain(|path, _| !covers(&made, path));
         self.absent.retain(|path| !covers(&made, path));
         self.exists.retain(|path, _| !covers(&made, path));
         self.links.retain(|path, _| !covers(&made, path));
+        self.started.retain(|path, _| !covers(&made, path));
         self.attributes.retain(|path| !covers(&made, path));
         self.permissions.retain(|path| !covers(&made, path));
         self.listings.retain(|path, _| !covers(&made, path));
+    }
+}
+
+/// Puts `known` into `map`. What was found to be two things changed meanwhile.
+fn agree<T: PartialEq>(map: &mut BTreeMap<Vec<u8>, T>, known: BTreeMap<Vec<u8>, T>, refusals: &mut BTreeSet<Refusal>) {
+    for (path, found) in known {
+        match map.get(&path) {
+            Some(other) if *other != found => drop(refusals.insert(Refusal::Changed(path))),
+            _ => drop(map.insert(path, found)),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use zcache_proto::Digest;
 
 use crate::compiled::{Compiled, Input};
 use crate::compilers::toolchain::{file_name, is_compilers_header};
-use crate::compilers::zig::Zig;
+use crate::distill::DATE;
 use crate::facts::{attributes as attributes_of, library, listing, look, which};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::manifest::{Attributes, Expectation, Kind, by_role};
@@ -120,17 +120,15 @@ impl Expectations<'_> {
         if !is_compilers_header(at) {
             self.marks = self.marks.and(marks);
         }
-        const EPOCH: &[u8] = b"SOURCE_DATE_EPOCH";
-        let is_held = self.compiled.invocation.env.get(EPOCH).is_some();
-        if marks.timestamp || marks.date && !is_held {
+        let seen = &self.compiled.seen;
+        if marks.timestamp || marks.date && seen.undated.contains(at) {
             return Err(Refusal::TimeMacro(at.to_vec()));
         }
-        let declaring = &self.compiled.seen.declaring;
-        if marks.probes && !declaring.is_empty() && !declaring.iter().any(|zig| Zig::brings(zig, at)) {
+        if marks.probes && seen.unprobed.contains(at) {
             return Err(Refusal::Undeclarable(at.to_vec()));
         }
         if marks.date {
-            self.all.push(self.variable(EPOCH));
+            self.all.push(self.variable(DATE));
         }
         Ok(())
     }
@@ -150,11 +148,10 @@ impl Expectations<'_> {
 
     fn names(&mut self) {
         let Compiled { seen, invocation, .. } = self.compiled;
+        for (called, runs) in &seen.started {
+            self.all.push(Expectation::Runs(self.by(called), runs.as_deref().map(|at| self.by(at))));
+        }
         for program in &seen.programs {
-            // What the tree made itself, and runs, follows from the rest.
-            if seen.contents.contains_key(program) {
-                self.all.push(Expectation::Runs(self.by(program)));
-            }
             // gcc looks along PATH for its assembler and linker: one that appears there would be taken.
             let name = file_name(program);
             if which(name, invocation).as_ref() == Some(program) {

@@ -9,6 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use zcache_proto::Digest;
 
 use crate::compilers::Command;
+use crate::compilers::toolchain::file_name;
 use crate::directories::{Directories, View, tells_absence};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::invocation::Invocation;
@@ -77,6 +78,10 @@ impl Facts for Disk<'_> {
     fn leads(&mut self, at: &[u8], target: &[u8]) -> bool {
         let leads_by_name = || fs::read_link(path(at)).is_ok_and(|found| found.as_os_str().as_bytes() == target);
         self.names.resolve(at).as_deref() == Some(target) || leads_by_name()
+    }
+
+    fn resolves(&mut self, at: &[u8], target: &[u8]) -> bool {
+        self.names.resolve(at).as_deref() == Some(target)
     }
 
     fn terminal(&self) -> Terminal {
@@ -150,6 +155,15 @@ pub fn which(name: &[u8], invocation: &Invocation) -> Option<Vec<u8>> {
     };
     search(invocation.env.get(b"PATH").unwrap_or(b"/bin:/usr/bin"), name, &invocation.cwd)
         .find(|found| fs::metadata(path(found)).is_ok_and(runs))
+}
+
+/// Where along PATH the client looked for the program that it was called for, and there was nothing.
+pub fn passed_over(invocation: &Invocation) -> Vec<Vec<u8>> {
+    let list = invocation.env.get(b"PATH").unwrap_or(b"/bin:/usr/bin");
+    let all: Vec<_> = search(list, file_name(&invocation.program), &invocation.cwd).collect();
+    let found = all.iter().position(|at| *at == invocation.program).unwrap_or(0);
+    let is_absent = |at: &Vec<u8>| fs::symlink_metadata(path(at)).is_err_and(|error| tells_absence(&error));
+    all.into_iter().take(found).filter(is_absent).collect()
 }
 
 /// The shared library that `name` means along LD_LIBRARY_PATH.

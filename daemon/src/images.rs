@@ -1,16 +1,18 @@
-//! Images: which program each record of an observation belongs to, what is mapped in it, and whether every program
-//! that the tree ran was seen from beginning to end. Pure.
+//! Images: which program each record of an observation belongs to, and what is mapped in it. Pure.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use zcache_proto::trace;
 
 use crate::compilers::toolchain::{is_tool, owns};
 use crate::observation::Record;
+use crate::starts::Starts;
 
 /// One program in one process: a process that calls `exec` has several in turn.
 #[derive(Debug, Default)]
 pub struct Image {
+    /// The process.
+    pub pid: u32,
     /// The executable.
     pub program: Vec<u8>,
     /// Whether that is a compiler, assembler or linker.
@@ -32,8 +34,8 @@ pub struct Module {
 }
 
 impl Image {
-    fn new(program: &[u8]) -> Self {
-        Self { program: program.to_vec(), is_tool: is_tool(program), ..Self::default() }
+    fn new(start: &Record<'_>) -> Self {
+        Self { pid: start.pid, program: start.a.to_vec(), is_tool: is_tool(start.a), ..Self::default() }
     }
 
     /// The mapped object that an address lies in.
@@ -63,10 +65,9 @@ impl Image {
 pub struct Images {
     images: Vec<Image>,
     of_record: Vec<Option<usize>>,
-    unobserved: Vec<Vec<u8>>,
+    /// How they came to run.
+    pub starts: Starts,
     away: Vec<Vec<u8>>,
-    /// For each `exec` that did not happen, its error.
-    failed: HashMap<usize, u32>,
     /// Records that start a zcache client.
     clients: HashSet<usize>,
 }
@@ -79,7 +80,7 @@ impl Images {
         for record in records {
             if record.kind == trace::START {
                 current.insert(record.pid, images.images.len());
-                images.images.push(Image::new(record.a));
+                images.images.push(Image::new(record));
             }
             let index = current.get(&record.pid).copied();
             images.of_record.push(index);
@@ -90,33 +91,10 @@ impl Images {
                 kind => image.exempt |= kind == trace::EXEMPT,
             }
         }
-        images.unobserved = unobserved(records);
-        if !records.iter().any(|r| r.kind == trace::START && r.value == u64::from(client)) {
-            images.unobserved.push(program.to_vec());
-        }
+        images.starts = Starts::of(records, client, program);
         images.away = records.iter().filter(|record| record.has(trace::AWAY)).map(|record| record.a.to_vec()).collect();
-        images.failed = failed(records);
-        images.clients = images.clients(records);
+        images.clients = images.starts.asking_for(|start| images.is_exempt(start));
         images
-    }
-
-    fn clients(&self, records: &[Record<'_>]) -> HashSet<usize> {
-        if !self.images.iter().any(|image| image.exempt) {
-            return HashSet::new();
-        }
-        let mut begun: HashMap<u32, Vec<usize>> = HashMap::new();
-        for (index, record) in records.iter().enumerate().filter(|(_, record)| record.kind == trace::START) {
-            begun.entry(record.pid).or_default().push(index);
-        }
-        let starts = |index: usize, record: &Record<'_>| {
-            let pid = if record.kind == trace::SPAWN { record.value as u32 } else { record.pid };
-            // A spawned program may have begun before the call that started it ended.
-            let from = if record.kind == trace::SPAWN { 0 } else { index };
-            let starts = begun.get(&pid).map_or(&[][..], Vec::as_slice);
-            starts.get(starts.partition_point(|start| *start < from)).is_some_and(|start| self.is_exempt(*start))
-        };
-        let starting = records.iter().enumerate().filter(|(_, r)| matches!(r.kind, trace::EXEC | trace::SPAWN));
-        starting.filter(|(index, record)| starts(*index, record)).map(|(index, _)| index).collect()
     }
 
     /// The image of the record at `index`; none for a process that was forked and never became a program.
@@ -134,74 +112,21 @@ impl Images {
         self.clients.contains(&index)
     }
 
-    /// The error of the `exec` at `index`, where it failed.
-    pub fn failure(&self, index: usize) -> Option<u32> {
-        self.failed.get(&index).copied()
-    }
-
-    /// Programs that were not seen, or not to their end.
-    pub fn unobserved(&self) -> &[Vec<u8>] {
-        &self.unobserved
-    }
-
     /// Programs to which paths mean other files than to those before.
     pub fn away(&self) -> impl Iterator<Item = &[u8]> {
         self.away.iter().map(Vec::as_slice)
     }
 
-    /// All of them.
+    /// Processes of zcache clients that became no other program: they have to report by themselves.
+    pub fn clients(&self) -> BTreeSet<u32> {
+        let asked: HashSet<usize> = self.starts.asking_for(|_| true);
+        let became: HashSet<usize> = asked.into_iter().filter_map(|asking| self.of_record[asking]).collect();
+        let all = self.images.iter().enumerate();
+        all.filter(|(number, image)| image.exempt && !became.contains(number)).map(|(_, image)| image.pid).collect()
+    }
+
+    /// All of them but zcache clients.
     pub fn iter(&self) -> impl Iterator<Item = &Image> {
         self.images.iter().filter(|image| !image.exempt)
     }
-}
-
-fn failed(records: &[Record<'_>]) -> HashMap<usize, u32> {
-    let mut last: HashMap<u32, usize> = HashMap::new();
-    let mut failed = HashMap::new();
-    for (index, record) in records.iter().enumerate() {
-        match record.kind {
-            trace::EXEC => drop(last.insert(record.pid, index)),
-            trace::EXEC_FAILED => failed.extend(last.remove(&record.pid).map(|exec| (exec, record.errno))),
-            _ => {}
-        }
-    }
-    failed
-}
-
-/// Every program that was started must have reported its start and its end.
-fn unobserved(records: &[Record<'_>]) -> Vec<Vec<u8>> {
-    let mut awaited: HashMap<u32, Vec<u8>> = HashMap::new();
-    let mut running: HashMap<u32, Vec<u8>> = HashMap::new();
-    // What ran in a process that is becoming another program.
-    let mut before: HashMap<u32, Vec<u8>> = HashMap::new();
-    let mut begun: HashSet<u32> = HashSet::new();
-    let mut spawned: Vec<(u32, Vec<u8>)> = Vec::new();
-    let mut gaps = Vec::new();
-    for record in records {
-        match record.kind {
-            trace::START => {
-                awaited.remove(&record.pid);
-                begun.insert(record.pid);
-                running.insert(record.pid, record.a.to_vec());
-            }
-            trace::EXEC | trace::SPAWN if record.has(trace::FOREIGN | trace::AWAY) => gaps.push(record.a.to_vec()),
-            trace::EXEC => {
-                awaited.insert(record.pid, record.a.to_vec());
-                before.extend(running.remove(&record.pid).map(|program| (record.pid, program)));
-            }
-            trace::EXEC_FAILED => {
-                awaited.remove(&record.pid);
-                running.extend(before.remove(&record.pid).map(|program| (record.pid, program)));
-            }
-            trace::SPAWN => spawned.push((record.value as u32, record.a.to_vec())),
-            trace::EXIT | trace::EXEMPT => {
-                running.remove(&record.pid);
-            }
-            _ => {}
-        }
-    }
-    gaps.extend(spawned.into_iter().filter(|(pid, _)| !begun.contains(pid)).map(|(_, program)| program));
-    gaps.extend(awaited.into_values());
-    gaps.extend(running.into_values());
-    gaps
 }

@@ -82,8 +82,8 @@ pub enum Expectation {
     Which(#[serde(with = "serde_bytes")] Vec<u8>, Option<RolePath>),
     /// What a shared library's name leads to along LD_LIBRARY_PATH, which the dynamic linker searches first.
     Library(#[serde(with = "serde_bytes")] Vec<u8>, Option<RolePath>),
-    /// The program at the path may be executed.
-    Runs(RolePath),
+    /// The program at the path may be executed, and is this file where it is no script.
+    Runs(RolePath, Option<RolePath>),
     /// The path exists, of that kind where it was seen.
     Exists(RolePath, Option<Kind>),
     /// Which of these paths are one file or directory, and which files are of one time.
@@ -120,6 +120,8 @@ pub trait Facts {
     fn listing(&mut self, path: &[u8]) -> Option<Digest>;
     /// Whether `path` is a link to `target`, or resolves to it.
     fn leads(&mut self, path: &[u8], target: &[u8]) -> bool;
+    /// Whether links lead from `path` to `target`, which is none.
+    fn resolves(&mut self, path: &[u8], target: &[u8]) -> bool;
     /// Where messages go.
     fn terminal(&self) -> Terminal;
     /// Digest of the arguments that say how messages look.
@@ -164,10 +166,11 @@ impl Expectation {
                     now.mode == then.mode && then.mtime_ns.is_none_or(|time| now.mtime_ns == Some(time))
                 })
             }
-            Self::Runs(path) => {
-                let attributes = place(path, facts).and_then(|at| facts.attributes(&at));
-                attributes.is_some_and(|attributes| attributes.mode & 0o111 != 0)
-            }
+            Self::Runs(path, file) => place(path, facts).is_some_and(|at| {
+                let file = file.as_ref().map(|file| place(file, facts));
+                file.is_none_or(|file| file.is_some_and(|file| facts.resolves(&at, &file)))
+                    && facts.attributes(&at).is_some_and(|attributes| attributes.mode & 0o111 != 0)
+            }),
             Self::Exists(path, kind) => {
                 place(path, facts).and_then(|at| facts.kind(&at)).is_some_and(|now| kind.is_none_or(|kind| kind == now))
             }
@@ -194,7 +197,8 @@ impl Expectation {
             Self::System(..) => "system_changed",
             Self::Which(..) => "program_resolved_elsewhere",
             Self::Library(..) => "library_resolved_elsewhere",
-            Self::Runs(..) | Self::Attributes(..) => "attributes_changed",
+            Self::Runs(..) => "program_changed",
+            Self::Attributes(..) => "attributes_changed",
             Self::Exists(..) => "file_missing",
             Self::Twins(..) => "same_files_changed",
             Self::Absent(..) => "file_appeared",
@@ -219,7 +223,7 @@ impl fmt::Display for Expectation {
             Self::Environment(_) => "environment".to_owned(),
             Self::System(question, _) => format!("{question:?}").to_lowercase(),
             Self::Nesting(path)
-            | Self::Runs(path)
+            | Self::Runs(path, _)
             | Self::Exists(path, _)
             | Self::Absent(path)
             | Self::Attributes(path, _)

@@ -28,6 +28,9 @@ impl Facts for Memory {
     fn leads(&mut self, _: &[u8], _: &[u8]) -> bool {
         false
     }
+    fn resolves(&mut self, at: &[u8], target: &[u8]) -> bool {
+        at == target
+    }
     fn terminal(&self) -> Terminal {
         Terminal::default()
     }

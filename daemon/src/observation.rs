@@ -1,7 +1,7 @@
 //! Observation: a trace as a sequence of typed records. Trusts nothing in it: what does not parse is an error.
 //! Pure; what the records mean is for `distill`.
 
-use zcache_proto::trace;
+use zcache_proto::trace::{self, Identity, Target};
 
 /// Longest path or name, bytes: many times as long as any that the kernel takes.
 const TEXT_MAX: usize = 64 << 10;
@@ -33,6 +33,16 @@ impl Record<'_> {
     /// Whether `flag` is set.
     pub fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0
+    }
+
+    /// What it is about to start. What does not say so is to start nothing that can be known again.
+    pub fn target(&self) -> Target<'_> {
+        Target::read(self.b).unwrap_or_default()
+    }
+
+    /// Which executable it is that began.
+    pub fn identity(&self) -> Identity {
+        trace::identity(self.b).unwrap_or_default()
     }
 
     /// Whether it names a path and could not name it from the root.

@@ -1,5 +1,6 @@
 //! Wire: a stored result as a reply for one checkout, and as what a compile around it would have seen. No decisions.
 
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -76,6 +77,7 @@ pub fn blobs(result: &ActionResult, roots: &Roots) -> Vec<(Vec<u8>, Digest, u64)
 pub fn as_seen(expectations: &[Expectation], result: &ActionResult, roots: &Roots, time_ns: u64) -> Distilled {
     let mut seen = Distilled::default();
     let at = |path| roots.path_of(path).unwrap_or_default();
+    let made: BTreeSet<_> = result.outputs.iter().map(|file| &file.path).collect();
     for expectation in expectations {
         match expectation {
             Expectation::Root(..) | Expectation::Nesting(_) => seen.asks_cwd = true,
@@ -89,8 +91,10 @@ pub fn as_seen(expectations: &[Expectation], result: &ActionResult, roots: &Root
             Expectation::Library(name, path) => drop(seen.libraries.insert(name.clone(), path.as_ref().map(at))),
             Expectation::Attributes(path, Attributes { mtime_ns: None, .. }) => drop(seen.permissions.insert(at(path))),
             Expectation::Attributes(path, _) => drop(seen.attributes.insert(at(path))),
-            Expectation::Runs(path) => drop(seen.programs.insert(at(path))),
+            Expectation::Runs(path, file) => drop(seen.started.insert(at(path), file.as_ref().map(at))),
             Expectation::Exists(path, kind) => drop(seen.exists.insert(at(path), *kind)),
+            // What is there afterwards was not before: whoever asked may have been told so.
+            Expectation::Absent(path) if made.contains(path) => drop(seen.absent_before.insert(at(path))),
             // Its files are sources, and whose they are is asked again for the compile around it.
             Expectation::Twins(all) => seen.sources.extend(all.iter().map(|twin| at(&twin.path))),
             Expectation::Absent(path) => drop(seen.absent.insert(at(path))),

@@ -1,7 +1,9 @@
-//! The contract between zcache's programs: the messages of `zcache.proto`, digests, the trace's records, where the
-//! socket is and which directories are a user's alone. Knows neither the daemon nor the client.
+//! The contract between zcache's programs: the messages of `zcache.proto`, digests, the trace's records, and the rules
+//! that say where the socket is, which directories are a user's alone and which programs are compilers. Knows neither the
+//! daemon nor the client.
 
 pub mod digest;
+pub mod driver;
 pub mod endpoint;
 pub mod private;
 pub mod trace;

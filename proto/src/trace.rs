@@ -42,7 +42,7 @@ pub const LOST_AT: usize = 24;
 /// Bytes of a record before `a`.
 pub const RECORD_LEN: usize = 48;
 
-/// A program began under observation. `a`: its executable; `value`: parent's pid.
+/// A program began under observation. `a`: its executable; `b`: that file's [`Identity`]; `value`: parent's pid.
 pub const START: u16 = 1;
 /// An object is mapped in the process. `a`: path; `caller`: first address; `value`: one past the last.
 pub const MODULE: u16 = 2;
@@ -60,12 +60,13 @@ pub const LIST: u16 = 6;
 pub const READLINK: u16 = 7;
 /// The environment was asked. `a`: name; flag [`FOUND`]; `value`: [`hash`] of the answer.
 pub const GETENV: u16 = 8;
-/// This process is about to become another program. `a`: file, empty where the search found none; `b`: the name, where
-/// it was searched in PATH; flags [`FOREIGN`] [`AWAY`].
+/// This process is about to become another program. `a`: file, empty where the search found none; `b`: what is to be
+/// started, as [`Target`] reads it; flags [`FOREIGN`] [`AWAY`].
 pub const EXEC: u16 = 9;
 /// The preceding [`EXEC`] of this pid did not happen.
 pub const EXEC_FAILED: u16 = 10;
-/// A child was started by `posix_spawn`. `a`, `b` and flag as for [`EXEC`]; `value`: child's pid.
+/// A child was started by `posix_spawn`, or by the C library for itself. `a`, `b` and flag as for [`EXEC`]; `value`:
+/// child's pid, 0 where that is not known.
 pub const SPAWN: u16 = 11;
 /// `a` was renamed to `b`; `value`: flags of `renameat2`.
 pub const RENAME: u16 = 12;
@@ -85,8 +86,11 @@ pub const SOCKET: u16 = 18;
 pub const GETCWD: u16 = 19;
 /// The process ended in an orderly way.
 pub const EXIT: u16 = 20;
-/// The process is a zcache client and is no longer recorded: what it does is reported by itself.
+/// The process is a zcache client and is no longer recorded, but for programs that it starts without a trace of their
+/// own: what it does is reported by itself.
 pub const EXEMPT: u16 = 21;
+/// The client that made the trace is about to start the first program. `a` and `b` as for [`EXEC`].
+pub const ENTRY: u16 = 22;
 /// The machine was asked something. `value`: what, from [`HOST`] on.
 pub const SYSTEM: u16 = 30;
 
@@ -146,6 +150,74 @@ pub const PROCESS: u64 = 7;
 pub const MOMENT: u64 = 8;
 /// [`SYSTEM`]: the locale.
 pub const LOCALE: u64 = 9;
+/// Which file it is: device and inode, as the kernel numbers them. All zeros is no file.
+pub type Identity = [u64; 2];
+
+/// Bytes of an [`Identity`] in a record, each number little-endian.
+pub const IDENTITY_LEN: usize = 16;
+
+/// What [`EXEC`], [`SPAWN`] and [`ENTRY`] are to start. Whatever begins with another executable is not that program.
+///
+/// In the record: the file's identity, that of its executable, then the interpreter's path, a zero byte, and the name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// The file that is named.
+    pub file: Identity,
+    /// The file whose code will run: the same one, or a script's interpreter. Unknown where nothing can be said.
+    pub executable: Identity,
+    /// The interpreter, as a script names it; empty where the file is no script.
+    pub interpreter: &'a [u8],
+    /// The name, where it was searched in PATH.
+    pub name: &'a [u8],
+}
+
+impl<'a> Target<'a> {
+    /// From the record.
+    pub fn read(bytes: &'a [u8]) -> Option<Self> {
+        let (file, executable) = (identity(bytes)?, identity(bytes.get(IDENTITY_LEN..)?)?);
+        let texts = bytes.get(2 * IDENTITY_LEN..)?;
+        let end = texts.iter().position(|&byte| byte == 0)?;
+        Some(Self { file, executable, interpreter: &texts[..end], name: &texts[end + 1..] })
+    }
+}
+
+/// The parts of a [`Target`] in a record, identities as bytes.
+pub const fn target_parts<'a>(
+    file: &'a [u8; IDENTITY_LEN],
+    executable: &'a [u8; IDENTITY_LEN],
+    interpreter: &'a [u8],
+    name: &'a [u8],
+) -> [&'a [u8]; 5] {
+    [file, executable, interpreter, &[0], name]
+}
+
+/// The identity at the start of `bytes`.
+pub fn identity(bytes: &[u8]) -> Option<Identity> {
+    let both = u128::from_le_bytes(*bytes.first_chunk()?);
+    Some([both as u64, (both >> 64) as u64])
+}
+
+/// An identity as it stands in a record.
+pub const fn identity_bytes(identity: Identity) -> [u8; IDENTITY_LEN] {
+    (identity[0] as u128 | (identity[1] as u128) << 64).to_le_bytes()
+}
+
+/// How much of a file the kernel looks at to see what it is.
+pub const HEAD_LEN: usize = 256;
+
+/// The interpreter that `head`, the first [`HEAD_LEN`] bytes of a file, names; none where it is no script.
+pub fn interpreter(head: &[u8]) -> Option<&[u8]> {
+    let [b'#', b'!', line @ ..] = head else { return None };
+    let start = line.iter().position(|byte| !matches!(byte, b' ' | b'\t'))?;
+    let line = &line[start..];
+    let end = line.iter().position(|byte| matches!(byte, b' ' | b'\t' | b'\n' | 0));
+    match end {
+        Some(end) => Some(&line[..end]),
+        // The kernel gives up on a name that it sees no end of.
+        None if head.len() >= HEAD_LEN => None,
+        None => Some(line),
+    }
+}
 
 /// FNV-1a, 64 bits: tells an environment value that a process saw from the one the build gave it, without keeping it.
 pub const fn hash(bytes: &[u8]) -> u64 {

@@ -1,6 +1,8 @@
 //! Drivers of the C family: gcc, clang, zig's `cc`, and scripts that are called as they are. Command line, habits and
 //! outputs; what zig needs besides is in `zig`. Pure.
 
+use zcache_proto::driver;
+
 use super::cc_words::{Reach, Word, words};
 use super::depfile::prerequisites;
 use super::toolchain::{self, file_name, is_below, join, parent};
@@ -11,9 +13,6 @@ use crate::invocation::Invocation;
 use crate::paths::without_parents;
 use crate::roles::{Role, Root, Roots};
 use crate::template::Template;
-
-/// Other caches and distributors: what stands behind them is theirs.
-const WRAPPERS: &[&[u8]] = &[b"buildcache", b"cachepot", b"ccache", b"distcc", b"icecc", b"kache", b"sccache"];
 
 /// One command.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -48,7 +47,7 @@ pub fn is_driver(name: &[u8]) -> bool {
 /// Reads a command. A program by another name is one of these if it is called as they are.
 pub fn parse(invocation: &Invocation, argv: &[Vec<u8>]) -> Result<(Cc, Roots, String), Bypass> {
     let called = file_name(&argv[0]);
-    if WRAPPERS.contains(&called) {
+    if driver::is_cache(called) {
         return Err(Bypass::OtherWrapper);
     }
     let mut arguments = &argv[1..];
@@ -180,7 +179,7 @@ impl Cc {
     fn given(&self) -> Option<Vec<u8>> {
         let [source] = self.sources.as_slice() else { return None };
         match &self.output {
-            Some(output) if output == b"-" || parent(&join(&self.cwd, output)) == b"/dev" => None,
+            Some(output) if output == b"-" || output == b"/dev/null" => None,
             Some(output) => Some(stem(output).to_vec()),
             None if self.suffix.is_empty() => None,
             None => Some(stem(file_name(source)).to_vec()),
