@@ -9,7 +9,7 @@ use crate::clocks::tells_time;
 use crate::compilers::toolchain::owns;
 use crate::compilers::zig::is_launcher;
 use crate::compilers::{EnvRule, Family};
-use crate::distilled::{Distilled, Reading, covers, moved};
+use crate::distilled::{Distilled, Reading, covers};
 use crate::images::{Image, Images};
 use crate::invocation::{Env, Invocation};
 use crate::manifest::Kind;
@@ -281,72 +281,6 @@ impl Distiller<'_, '_> {
         }
     }
 
-    fn written(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
-        if self.family.is_state(&path) {
-            return;
-        }
-        if self.out.contents.contains_key(&path) && !self.is_made(&path) {
-            self.out.refusals.insert(Refusal::RewritesInput(path.clone()));
-        }
-        let fresh = record.has(trace::TRUNCATE) || record.has(trace::EXCLUSIVE) || self.is_made(&path);
-        // It may append to what is there: only where nothing is, the result is all that there will be.
-        if !fresh && self.out.modified.insert(path.clone()) {
-            self.out.absent_before.insert(path.clone());
-        }
-        if record.has(trace::EXCLUSIVE) {
-            return self.make_new(path, own);
-        }
-        self.make(path);
-    }
-
-    /// Makes what cannot have been there before.
-    fn make_new(&mut self, path: Vec<u8>, own: bool) {
-        if !own && !self.is_internal(&path) {
-            self.out.absent_before.insert(path.clone());
-        }
-        self.make(path);
-    }
-
-    fn make(&mut self, path: Vec<u8>) {
-        if !self.family.is_state(&path) {
-            self.made.insert(path.clone());
-            self.out.outputs.insert(path);
-        }
-    }
-
-    fn directory(&mut self, path: Vec<u8>, own: bool) {
-        if !own && !self.is_internal(&path) {
-            self.out.absent_before.insert(path.clone());
-        }
-        if !self.family.is_state(&path) {
-            self.made.insert(path.clone());
-            self.out.directories.insert(path);
-        }
-    }
-
-    fn renamed(&mut self, from: Vec<u8>, to: Vec<u8>) {
-        if self.family.is_state(&from) && self.family.is_state(&to) {
-            return;
-        }
-        if !self.is_made(&from) {
-            self.out.refusals.insert(Refusal::Moves(from.clone()));
-        }
-        let outputs = moved(&mut self.out.outputs, &from, &to, &mut self.movable);
-        if outputs.and_then(|()| moved(&mut self.out.directories, &from, &to, &mut self.movable)).is_none() {
-            self.out.refusals.insert(Refusal::Moves(from));
-        }
-        self.made.insert(to);
-    }
-
-    fn removed(&mut self, path: Vec<u8>) {
-        self.out.outputs.remove(&path);
-        self.out.directories.remove(&path);
-        if !self.is_internal(&path) {
-            // Often an old output, about to be replaced.
-            self.out.modified.insert(path);
-        }
-    }
-
     fn finish(mut self) -> Distilled {
         let made = std::mem::take(&mut self.made);
         self.out.absent.retain(|path| !covers(&made, path));
@@ -376,6 +310,8 @@ fn is_absence(errno: u32) -> bool {
     matches!(errno, ENOENT | ENOTDIR | ENAMETOOLONG)
 }
 
+#[path = "made.rs"]
+mod made;
 #[path = "special.rs"]
 mod special;
 
