@@ -91,9 +91,7 @@ pub fn compile(command: &Command, stdin: Option<File>, endpoint: &Endpoint, miss
         Some(code) => outcome.exit_code = code,
         None => outcome.problem = "the compiler was killed".to_owned(),
     }
-    if given.is_used() {
-        outcome.problem = "it used a descriptor that it was given".to_owned();
-    }
+    outcome.uses_given = given.is_used();
     outcome.trace = trace.as_ref().map(Trace::descriptor);
     Ok(Compiled { status, outcome, unwritten, interrupted: watch.is_interrupted(), _trace: trace })
 }

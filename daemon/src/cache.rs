@@ -326,6 +326,9 @@ impl Cache {
         if outcome.exit_code != 0 && !command.family.keeps_failure() {
             seen.refusals.insert(Refusal::Failed);
         }
+        if outcome.uses_given {
+            seen.refusals.insert(Refusal::Given);
+        }
         if !outcome.problem.is_empty() {
             seen.refusals.insert(Refusal::Client(outcome.problem.clone()));
         }

@@ -104,7 +104,7 @@ impl Distiller<'_, '_> {
             trace::MODULE => self.module(path, record, image),
             trace::READ => self.opened(path, record, own, image),
             trace::WRITE => self.written(path, record, own),
-            trace::STAT => self.stat(path, record, own),
+            trace::STAT => self.stat(path, record, own, image),
             trace::LIST => self.listed(path, record, own || launches),
             trace::READLINK => self.link(path, record, own),
             trace::GETENV => self.variable(record, own),
@@ -203,7 +203,7 @@ impl Distiller<'_, '_> {
         }
     }
 
-    fn stat(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
+    fn stat(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool, image: Option<&Image>) {
         if record.errno != 0 {
             return self.missed(path, record.errno, own);
         }
@@ -212,11 +212,14 @@ impl Distiller<'_, '_> {
             0o040_000 => Some(Kind::Directory),
             _ => None,
         };
-        // A macro may use a file's length, which its content decides.
-        if !own && record.has(trace::TIMELESS) && !self.is_internal(&path) {
+        // A shell looks at directories for their inodes, and builds make things in them all the time; a macro may use it.
+        let is_script = image.is_none_or(|image| !image.is_tool);
+        let is_timeless = record.has(trace::TIMELESS) || kind == Some(Kind::Directory) && is_script;
+        if !own && is_timeless && !self.is_internal(&path) {
             self.out.permissions.insert(path.clone());
         } else if !own && !self.is_internal(&path) {
             self.out.attributes.insert(path.clone());
+            // Its length may have been used, which its content decides.
             if kind == Some(Kind::File) {
                 return self.read(path, record);
             }

@@ -29,6 +29,8 @@ pub enum Refusal {
     System(&'static str),
     /// It wrote into a pipe, a device or a descriptor that it was given: nothing can put that back.
     Stream(Vec<u8>),
+    /// It read or wrote a file by a descriptor that it was given open.
+    Given,
     /// A look-up failed for another reason than absence.
     Unreadable(Vec<u8>),
     /// It wrote to a file that it also read.
@@ -69,6 +71,7 @@ impl Refusal {
             Self::KernelFile(_) => "read_kernel_file",
             Self::System(_) => "asked_system",
             Self::Stream(_) => "wrote_to_stream",
+            Self::Given => "used_given_descriptor",
             Self::Unreadable(_) => "input_unreadable",
             Self::RewritesInput(_) => "rewrote_input",
             Self::Modifies(_) => "modified_file",
@@ -104,7 +107,13 @@ impl fmt::Display for Refusal {
             Self::System(what) => write!(f, ": {what}"),
             Self::Client(text) | Self::Store(text) => write!(f, ": {text}"),
             Self::Trace(error) => write!(f, ": {error}"),
-            Self::Failed | Self::Clock | Self::Socket | Self::Nested | Self::StoreFull | Self::StoreReadOnly => Ok(()),
+            Self::Failed
+            | Self::Given
+            | Self::Clock
+            | Self::Socket
+            | Self::Nested
+            | Self::StoreFull
+            | Self::StoreReadOnly => Ok(()),
         }
     }
 }
