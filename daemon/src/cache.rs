@@ -160,7 +160,7 @@ impl Cache {
             }
             let entry = &manifest.entries[index];
             let hit = wire::hit(&entry.result, &command.roots, &store.cas, mtime_ns, asked.place.id).ok_or("new")?;
-            if let Some(place) = occupied::first(&hit.outputs) {
+            if let Some(place) = occupied::first(&hit.outputs, &store.dir.join("tmp")) {
                 tracing::debug!(command = command.summary, at = %place.display(), "an output's place is taken");
                 return Err("output_occupied");
             }
