@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
+use zcache_daemon::claim::{Activation, ServeError};
 use zcache_daemon::config::Config;
 use zcache_daemon::confine::confine;
-use zcache_daemon::server::{self, Activation, ServeError, variable};
+use zcache_daemon::server::{self, variable};
 use zcache_proto::endpoint::Endpoint;
 
 const USAGE: &str = "usage: zcached [--activation client|manual]

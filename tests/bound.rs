@@ -97,6 +97,9 @@ const C: &[(&str, &str)] = &[
     ("assert.c", "#include <assert.h>\nint f(int x) { assert(x); return x; }\n"),
     ("quiet.c", "#define NDEBUG\n#include <assert.h>\nint f(int x) { assert(x); return x; }\n"),
     ("m.c", "int main(void) { return 0; }\n"),
+    ("where.c", "int n = sizeof WHERE;\n"),
+    ("args", "-fdebug-prefix-map=/tmp=/T\n"),
+    ("maps", "*cc1_options:\n+ -fdebug-prefix-map=/tmp=/T\n\n"),
     ("specs", "*asm:\n--compress-debug-sections=zlib %(asm_cpu)\n\n"),
     ("out/.keep", ""),
     ("out2/.keep", ""),
@@ -117,6 +120,9 @@ const LINES: &[(&str, Second)] = &[
     ("% -c $/assert.c", Own),
     ("% -c defined.c -DDIR='\"$\"'", Own),
     ("% -c defined.c -D DIR='\"$/sub\"'", Own),
+    ("% -c where.c -DWHERE=__FILE__", Shared),
+    ("% -c $/where.c -DWHERE=__FILE__", Own),
+    ("% -g -c x.c @args", Own),
     ("% -g -c x.c", Own),
     ("% -g -gdwarf-4 -c x.c", Own),
     ("% -g -fdebug-prefix-map=~=/T -c x.c", Own),
@@ -144,6 +150,9 @@ fn gcc_in_two_checkouts() {
         &["gcc"],
         &[
             ("% -g -gdwarf-4 -specs=$/specs -c x.c", Own),
+            ("% -g -gdwarf-4 -specs=specs -c x.c", Own),
+            ("% -c $/assert.c -fexec-charset=UTF-16", Own),
+            ("% -g -specs=maps -c x.c", Own),
             ("% -g -gdwarf-4 -Wa,-L,--compress-debug-sections=zlib -c x.c", Own),
             ("% -g -gdwarf-4 -Xassembler --compress-debug-sections=zlib -c x.c", Own),
         ],
@@ -198,6 +207,28 @@ fn cxx_in_two_checkouts() {
     ];
     places.all(&["g++"], &lines);
     places.all(&["g++"], &[("% -std=c++20 -c $/l.cc", Own)]);
+}
+
+#[test]
+#[ignore = "needs clang"]
+fn cxx_by_clang_in_two_checkouts() {
+    let lines = [("% -c $/k.cc", Own), ("% -c k.cc", Shared), ("% -std=c++20 -c $/b.cc", Own), ("% -c $/i.cc", Shared)];
+    Places { dirs: CHECKOUTS, files: CC }.all(&["clang++"], &lines);
+}
+
+#[test]
+#[ignore = "needs zig"]
+fn zig_in_two_checkouts() {
+    // Each place has a cache of zig's: its own answers with what another directory was compiled in.
+    let zig = std::env::var("ZCACHE_TEST_ZIG").unwrap_or_else(|_| "zig".to_owned());
+    let lines = [
+        ("ZIG_GLOBAL_CACHE_DIR=$/../zig % -c x.c -o x.o", Either),
+        ("ZIG_GLOBAL_CACHE_DIR=$/../zig % -c $/size.c -o size.o", Own),
+        ("ZIG_GLOBAL_CACHE_DIR=$/../zig % -g -c $/x.c -o x.o", Own),
+        ("ZIG_GLOBAL_CACHE_DIR=$/../zig % -c defined.c -DDIR='\"$\"' -o d.o", Own),
+        ("ZIG_GLOBAL_CACHE_DIR=$/../zig % -g -fdebug-prefix-map=~=/T -c x.c -o x.o", Own),
+    ];
+    Places { dirs: CHECKOUTS, files: C }.all(&[&format!("{zig} cc -target x86_64-linux-gnu")], &lines);
 }
 
 /// Packages with whatever puts a path into an output.

@@ -267,10 +267,19 @@ fn a_precompiled_header_in_use_is_right() {
         settle(&|| header(value, precompiled));
         let want = answer(false);
         assert_eq!(want, value, "what gcc makes of it");
+        let before = world.status();
         for _ in 0..2 {
             assert_eq!(answer(true), want, "{precompiled}: {}\n{}", reasons(&world), world.log());
         }
+        assert!(world.since(&before).hits > 0, "{value} {precompiled}: {}\n{}", reasons(&world), world.log());
     }
+    // What a date stands behind in it is a date.
+    world.write(&[("p/h.h", "#define V __TIME__\n")]);
+    run(world.command("gcc").args(["h.h", "-o", "h.h.gch"]).current_dir(world.path("p")));
+    settle(&|| ());
+    let stored = world.total("stored");
+    (0..2).for_each(|_| drop(answer(true)));
+    assert_eq!(world.total("stored"), stored, "{}", reasons(&world));
 }
 
 /// A configure script writes one file anew for each of its questions, and asks at once.

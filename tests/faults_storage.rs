@@ -241,14 +241,15 @@ fn a_file_system_that_gives_up_writing_is_outlived() {
 }
 
 #[test]
-fn a_second_socket_on_a_store_is_refused_with_the_reason_and_builds_pass() {
+fn a_second_socket_on_a_store_leads_to_the_first() {
     let bench = Bench::small();
     bench.is_right("the first");
     let other = bench.world.path("run2/z.sock");
     fs::DirBuilder::new().mode(0o700).create(bench.world.path("run2")).unwrap();
     bench.world.remove("w/out/a.c.o");
-    let mut command = bench.command(true);
+    let (mut command, before) = (bench.command(true), bench.status());
     run(command.env("ZCACHE_SOCKET", &other));
+    assert_eq!(number(&bench.status()["totals"]["hits"]), number(&before["totals"]["hits"]) + 2);
     let report = bench.world.zcache("status").env("ZCACHE_SOCKET", &other).output().unwrap();
     let text = String::from_utf8_lossy(&report.stdout) + String::from_utf8_lossy(&report.stderr);
     assert!(report.status.success() && text.contains("in use"), "{text}");

@@ -119,6 +119,30 @@ fn client_daemon_and_command_agree_on_the_sockets_directory() {
     }
 }
 
+/// A daemon that serves the store is none for clients that no way leads to it.
+#[test]
+fn nobody_says_that_the_cache_works_where_it_does_not() {
+    let world = world();
+    run(&mut compile(&world));
+    let open = world.path("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, Permissions::from_mode(0o755)).unwrap();
+    let said = |line: &str, name: &str, value: &std::ffi::OsStr| {
+        let output = world.zcache(line).env(name, value).output().unwrap();
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for line in ["status", "status --json", "run gcc -c p/x.c"] {
+        let text = said(line, "ZCACHE_SOCKET", open.join("z.sock").as_os_str());
+        assert!(text.contains("chmod 700"), "{line}: {text}");
+        let text = said(line, "ZCACHE_DISABLE", "1".as_ref());
+        assert!(text.contains("ZCACHE_DISABLE is set"), "{line}: {text}");
+        let text = said(line, "ZCACHE_DISABLE", "0".as_ref());
+        assert!(!text.contains("ZCACHE_DISABLE"), "{line}: {text}");
+    }
+    assert!(said("run true", "ZCACHE_SOCKET", open.join("z.sock").as_os_str()).contains("without the cache"));
+}
+
 /// Only who asks for a daemon by name has one that stays.
 #[test]
 fn what_a_build_started_leaves_with_the_builds() {

@@ -145,6 +145,9 @@ fn who_mixes_the_programs_up_is_served() {
     world.script("links/gc", "#!/bin/sh\nexit 9\n");
     let path = format!("{}:{}", world.path("links").display(), std::env::var("PATH").unwrap());
     assert_eq!(said(world.zcache("gc").env("PATH", &path)).0, Some(0));
+    // A compiler of any name that is called as one.
+    world.script("links/odd", "#!/bin/sh\nexec gcc \"$@\"\n");
+    run(world.zcache("odd -c x.c").env("PATH", &path).current_dir(world.path("p")));
     for (line, words) in [("cargo build", "zcache run -- cargo"), ("stats", "status"), ("/no/such/rustc", "/no/such")] {
         let (code, text) = said(&mut world.zcache(line));
         assert!(code == Some(2) && text.contains(words), "{line}: {text}");
@@ -190,6 +193,45 @@ fn variables_of_sccaches_are_named_and_not_passed_over() {
         assert!(!without.contains("SCCACHE_"), "{line}: {without}");
     }
     // A compile prints what the compiler prints.
-    let bare = said(&mut with(world.command("gcc")).args(["-c", "p/x.c"]));
+    let bare = said(with(world.command("gcc")).args(["-c", "p/x.c"]));
     assert_eq!(said(with(world.command(CLIENT)).args(["gcc", "-c", "p/x.c"])), bare);
+}
+
+/// A daemon reads its settings when it starts; what a later command has set is not taken for what is in effect.
+#[test]
+fn settings_that_the_daemon_does_not_have_are_told_from_those_that_it_has() {
+    for (name, value, key) in
+        [("ZCACHE_MAX_SIZE", "1 GiB", "max_size"), ("ZCACHE_LOG", "trace", "log"), ("ZCACHE_DIR", "{}/other", "dir")]
+    {
+        let world = world();
+        let value = value.replace("{}", world.path("").to_str().unwrap().trim_end_matches('/'));
+        let socket = world.path("run/z.sock");
+        let with = |mut command: Command| {
+            command.env("ZCACHE_SOCKET", &socket);
+            command
+        };
+        let other = |line: &str| {
+            let text = said(with(world.zcache(line)).env(name, &value)).1;
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let remark = format!("has {key} ");
+        assert!(!other("config").contains("the daemon that runs"), "{name}: there is none");
+        run(&mut with(world.zcache("start")));
+        for line in ["config", "status", "start"] {
+            let text = other(line);
+            assert!(text.contains(&remark) && text.contains("zcache stop"), "{name}: {line}: {text}");
+            let own = said(&mut with(world.zcache(line))).1;
+            assert!(!own.contains("the daemon that runs"), "{name}: {line}: {own}");
+        }
+        run(&mut with(world.zcache("stop")));
+        run(with(world.zcache("start")).env(name, &value));
+        assert!(!other("config").contains("the daemon that runs"), "{name}: {}", other("config"));
+        run(&mut with(world.zcache("stop")));
+    }
+    // By another name it is the same store.
+    let world = world();
+    symlink("store", world.path("link")).unwrap();
+    run(&mut world.zcache("start"));
+    let text = said(world.zcache("config").env("ZCACHE_DIR", world.path("link"))).1;
+    assert!(!text.contains("the daemon that runs"), "{text}");
 }

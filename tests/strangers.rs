@@ -223,6 +223,50 @@ fn a_stranger_cannot_speak_to_the_daemon() {
     assert_eq!((root.total("invocations"), root.daemons().len()), (0, 1));
 }
 
+/// `sudo` that keeps the environment: what root compiles there is not for the user's daemon, and root's own has no business
+/// in the user's store.
+#[test]
+#[ignore = "needs root, to be two users"]
+fn root_in_the_users_surroundings_leaves_nothing_of_its_own_there() {
+    let world = shared();
+    let programs = world.path("bin/zcache-client");
+    run(by_user(&world, &programs).args(["gcc", "-c", "x.c", "-o", "/dev/null"]));
+    run(by_user(&world, &programs).args(["gcc", "-c", "x.c"]));
+    let [daemon] = users_daemons()[..] else { panic!("{:?}", users_daemons()) };
+    let common = PathBuf::from(format!("/tmp/zcache-{}", nix::unistd::getuid()));
+    for runtime in [world.path("run"), PathBuf::new(), world.path("none")] {
+        let root = |program: &str| {
+            let mut command = world.command(program);
+            command.env("HOME", world.path("home")).env("XDG_RUNTIME_DIR", &runtime).env("SUDO_UID", USER.to_string());
+            command.current_dir(world.path("p"));
+            command
+        };
+        let began = Instant::now();
+        for _ in 0..2 {
+            run(root(CLIENT).args(["gcc", "-c", "x.c", "-o", "root.o"]));
+        }
+        assert!(began.elapsed() < Duration::from_secs(5), "{runtime:?}: {:?}", began.elapsed());
+        let output = run(root(harness::ZCACHE).arg("status"));
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        assert!(said.contains("not belong to you"), "{runtime:?}: {said}");
+        for dir in ["store", "run", "home", "config"] {
+            let of_root: Vec<_> =
+                files(&world.path(dir)).into_keys().filter(|name| owner(&world.path(dir).join(name)) == 0).collect();
+            assert_eq!(of_root, Vec::<PathBuf>::new(), "{runtime:?}: {dir}");
+        }
+        world.remove("none");
+    }
+    assert_eq!(users_daemons(), [daemon], "it goes on");
+    faults::send(daemon, nix::sys::signal::Signal::SIGKILL);
+    // What root's client noted for itself.
+    let env = |name: &str| (name == "ZCACHE_DIR").then(|| world.path("store").into());
+    let socket = zcache_proto::endpoint::Endpoint::from_env(env, 0).socket;
+    assert!(socket.starts_with(common));
+    for extension in ["lock", "log", "starting", "trouble", "unasked"] {
+        let _ = fs::remove_file(socket.with_extension(extension));
+    }
+}
+
 /// Neither where files lie nor what they hold tells others anything, whatever the umask.
 #[test]
 fn what_is_kept_is_private() {

@@ -6,7 +6,7 @@ mod harness;
 mod matrix;
 
 use fixture::{Compile, State, reasons, settle};
-use harness::{CLIENT, World, run};
+use harness::{CLIENT, World, ZCACHE, run};
 use matrix::{Expected, Matrix};
 
 const FILES: &[(&str, &str)] = &[
@@ -185,5 +185,35 @@ fn what_zig_does_not_tell_is_not_kept() {
         }
         let why = reasons(&world);
         assert_eq!((world.total("stored"), &why[reason]), (0, &2.into()), "{source}: {why}\n{}", world.log());
+    }
+}
+
+/// By which way a build was led here is no difference to what it asks.
+#[test]
+#[ignore = "needs zig"]
+fn every_way_in_asks_the_same() {
+    let world = World::new();
+    world.write(&[("w/x.c", "int v(void) { return 1; }\n"), ("bin/.keep", "")]);
+    std::os::unix::fs::symlink(zig(), world.path("bin/zig")).unwrap();
+    std::os::unix::fs::symlink(CLIENT, world.path("sccache")).unwrap();
+    settle(&|| ());
+    let compile = "zig cc -target x86_64-linux-gnu -c x.c -o x.o";
+    let (client, sccache) = (CLIENT, world.path("sccache").display().to_string());
+    for (number, line) in [
+        format!("{client} {compile}"),
+        format!("{sccache} {compile}"),
+        format!("{ZCACHE} run -- sh -c '{compile}'"),
+        format!("eval \"$({ZCACHE} env)\"; {compile}"),
+        format!("RUSTC_WRAPPER={sccache} CMAKE_C_COMPILER_LAUNCHER={client} {sccache} {compile}"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let before = world.status();
+        let path = format!("{}:{}", world.path("bin").display(), std::env::var("PATH").unwrap());
+        let mut command = world.command("sh");
+        command.args(["-c", line]).env("PATH", path).env("ZIG_GLOBAL_CACHE_DIR", global_cache());
+        run(command.current_dir(world.path("w")));
+        assert_eq!(world.since(&before).hits, u64::from(number > 0), "{line}\n{}", world.log());
     }
 }

@@ -1,6 +1,5 @@
 //! Daemon: finding, starting and stopping it for people. Knows the socket's surroundings, not what the daemon does.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,7 +18,8 @@ use zcache_proto::v1;
 
 use crate::failure::Failure;
 use crate::holder::Holder;
-use crate::links::is_program;
+use crate::links::program_of;
+use crate::settings::unheard;
 use crate::text;
 
 /// How long `zcache stop` waits for the daemon to finish what it has accepted.
@@ -90,11 +90,12 @@ pub fn started(endpoint: &Endpoint, by: By) -> Result<Session, Failure> {
 
 /// `zcache start`.
 pub fn start() -> Result<(), Failure> {
-    config()?;
+    let config = config()?;
     let endpoint = endpoint();
     let before = Holder::of(&endpoint.lock());
     let mut session = started(&endpoint, By::Person)?;
     let report = session.ask(ANSWER, async |client| client.status(v1::StatusRequest {}).await)?;
+    unheard(&report, &config).iter().for_each(|(_, remark)| text::note(remark));
     let daemon = report.daemon.unwrap_or_default();
     let verb = if before == Holder::Nobody { "started" } else { "already running" };
     text::print(&format!("{verb}: pid {}, {}\n", daemon.pid, daemon.socket))
@@ -148,18 +149,8 @@ pub fn halt(endpoint: &Endpoint) -> Result<Option<v1::Daemon>, Failure> {
 /// One of zcache's programs: beside this one, or in PATH.
 pub fn program(name: &str) -> Option<PathBuf> {
     let own = std::env::current_exe().ok();
-    let beside = own.and_then(|own| Some(own.parent()?.join(name)));
-    beside.filter(|path| runs(path)).or_else(|| in_path(OsStr::new(name)))
-}
-
-/// The program of this name in PATH.
-pub fn in_path(name: &OsStr) -> Option<PathBuf> {
-    let path = variable("PATH").unwrap_or_default();
-    std::env::split_paths(&path).filter_map(|dir| std::path::absolute(dir.join(name)).ok()).find(|path| runs(path))
-}
-
-fn runs(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|meta| is_program(&meta))
+    let beside = own.and_then(|own| program_of(own.parent()?.join(name).as_os_str()));
+    beside.or_else(|| std::path::absolute(program_of(name.as_ref())?).ok())
 }
 
 /// What the trouble is, and where a daemon did not start, why.

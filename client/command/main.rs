@@ -39,9 +39,13 @@ directory serves with and without zcache alike. Another cache stays in front of 
 
 No guide enters a static program; where the command itself is one, it gets what `zcache env` prints.";
 
+const MIXED_UP: &str = "\
+A compiler's command that is no subcommand, as in `zcache gcc -c x.c` or RUSTC_WRAPPER=zcache, runs as it does through
+zcache-client.";
+
 /// A compile cache that watches what compilers read instead of guessing.
 #[derive(Debug, Parser)]
-#[command(name = "zcache", version, arg_required_else_help = true, disable_help_subcommand = false)]
+#[command(name = "zcache", version, arg_required_else_help = true, disable_help_subcommand = false, after_help = MIXED_UP)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -91,7 +95,7 @@ enum Verb {
     /// Have systemd start the daemon when the first compile needs it
     #[command(subcommand)]
     Service(Service),
-    /// Print the configuration in effect and where each value comes from
+    /// Print what is set, where each value comes from, and what the daemon that runs has instead
     #[command(after_long_help = settings::HELP, after_help = "`zcache help config` describes every setting.")]
     Config,
 }

@@ -2,24 +2,24 @@
 //! decides what this program is: it becomes the client. Subcommands go before compilers of the same name.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
 use zcache_client::command::NAME;
-use zcache_daemon::compilers::is_compiler;
+use zcache_daemon::builds::DRIVERS;
+use zcache_proto::driver::Driver;
 
-use crate::daemon::{in_path, program};
+use crate::daemon::program;
 use crate::failure::Failure;
-use crate::links::is_program;
+use crate::links::program_of;
 
 /// What the words after `zcache` are, that are no subcommand's.
 #[derive(Debug, PartialEq, Eq)]
 enum Meant {
     /// A compiler's command.
     Compile,
-    /// The command of a program that calls compilers, perhaps.
+    /// The command of a program that calls compilers.
     Build,
     /// Neither.
     Nothing,
@@ -32,11 +32,7 @@ pub fn serve(words: &[OsString], is_verb: impl Fn(&OsStr) -> bool) -> Result<(),
     if is_verb(first) {
         return Ok(());
     }
-    let is_there = |name: &OsStr| match name.as_encoded_bytes().contains(&b'/') {
-        true => fs::metadata(name).is_ok_and(|meta| is_program(&meta)),
-        false => in_path(name).is_some(),
-    };
-    match meant(first, is_there) {
+    match meant(first, rest, |name| program_of(name).is_some()) {
         Meant::Nothing => Ok(()),
         Meant::Build => Err(Failure::Config(format!(
             "{0} is no subcommand of zcache's; `zcache run -- {0} …` runs it with the cache in front of its compilers",
@@ -46,14 +42,19 @@ pub fn serve(words: &[OsString], is_verb: impl Fn(&OsStr) -> bool) -> Result<(),
     }
 }
 
-fn meant(first: &OsStr, is_there: impl Fn(&OsStr) -> bool) -> Meant {
+fn meant(first: &OsStr, rest: &[OsString], is_there: impl Fn(&OsStr) -> bool) -> Meant {
     let name = Path::new(first).file_name().unwrap_or(first);
-    match first.as_encoded_bytes().contains(&b'/') {
+    let has_options = rest.iter().any(|argument| argument.as_encoded_bytes().starts_with(b"-"));
+    match name.to_str() {
         _ if first.as_encoded_bytes().starts_with(b"-") || !is_there(first) => Meant::Nothing,
+        Some(name) if DRIVERS.contains(&name) => Meant::Build,
         // cargo names its compiler by a path, which may have any name.
-        true => Meant::Compile,
-        false if is_compiler(name.as_encoded_bytes()) => Meant::Compile,
-        false => Meant::Build,
+        _ if first.as_encoded_bytes().contains(&b'/') || Driver::of(name.as_encoded_bytes()).is_some() => {
+            Meant::Compile
+        }
+        // So may others: nobody compiles without an option. A mistyped subcommand may be a program's name as well.
+        _ if has_options => Meant::Compile,
+        _ => Meant::Nothing,
     }
 }
 
@@ -76,19 +77,24 @@ mod tests {
 
     #[test]
     fn what_is_called_decides() {
-        for (first, there, expected) in [
+        for (line, there, expected) in [
             ("/usr/bin/rustc", true, Meant::Compile),
-            ("./my-compiler", true, Meant::Compile),
+            ("./my-compiler x.c", true, Meant::Compile),
             ("./my-compiler", false, Meant::Nothing),
             ("gcc", true, Meant::Compile),
             ("x86_64-linux-gnu-g++-12", true, Meant::Compile),
             ("clippy-driver", true, Meant::Compile),
             ("gcc", false, Meant::Nothing),
-            ("cargo", true, Meant::Build),
+            ("emcc -c x.c", true, Meant::Compile),
+            ("stat", true, Meant::Nothing),
+            ("test all", true, Meant::Nothing),
+            ("cargo build --release", true, Meant::Build),
+            ("/usr/bin/make -j2", true, Meant::Build),
             ("statu", false, Meant::Nothing),
-            ("--json", true, Meant::Nothing),
+            ("--json -c", true, Meant::Nothing),
         ] {
-            assert_eq!(meant(OsStr::new(first), |_| there), expected, "{first}");
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(meant(&words[0], &words[1..], |_| there), expected, "{line}");
         }
     }
 }

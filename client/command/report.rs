@@ -64,15 +64,19 @@ fn store(store: &Store) -> Vec<String> {
             count(store.quarantined, "damaged blob", "damaged blobs")
         ));
     }
-    if !store.problem.is_empty() {
-        let why = match store.problem.as_str() {
-            "store_full" => "its disk is full",
-            "store_read_only" => "it is read-only",
-            other => other,
-        };
-        lines.push(format!("          nothing is stored now: {why}"));
-    }
+    lines.extend(problem(&store.problem).map(|problem| format!("          {problem}")));
     lines
+}
+
+/// That nothing is stored, where there is a word for why not.
+pub fn problem(word: &str) -> Option<String> {
+    let why = match word {
+        "" => return None,
+        "store_full" => "its disk is full",
+        "store_read_only" => "it is read-only",
+        other => other,
+    };
+    Some(format!("nothing is stored now: {why}"))
 }
 
 fn totals(totals: &Totals) -> Vec<String> {
@@ -302,6 +306,6 @@ Active builds
         keys("/builds/0", "id command active invocations hits misses bypasses nested max_depth saved_ms running");
         let daemon = serde_json::to_value(Daemon::default()).unwrap();
         let names = daemon.as_object().unwrap().keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>();
-        assert_eq!(names, ["version", "pid", "uptime_s", "socket", "activation"].into());
+        assert_eq!(names, ["version", "pid", "uptime_s", "socket", "activation", "log"].into());
     }
 }

@@ -12,9 +12,10 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use zcache_client::command::NAME;
-use zcache_client::session::SessionError;
+use zcache_client::session::{Session, SessionError};
 use zcache_client::start::By;
 use zcache_client::trouble::Trouble;
+use zcache_daemon::premises::Room;
 use zcache_daemon::process::{Process, ancestors};
 use zcache_daemon::server::variable;
 use zcache_proto::v1;
@@ -22,10 +23,9 @@ use zcache_proto::v1;
 use crate::daemon::{ANSWER, config, endpoint, explain, own_endpoint, running, started};
 use crate::failure::Failure;
 use crate::links::identity;
-use crate::report::counts;
-use crate::sccache_settings;
+use crate::report::{counts, problem};
 use crate::surroundings::client;
-use crate::{text, way};
+use crate::{sccache_settings, text, way};
 
 /// Signals that belong to the command.
 const PASSED_ON: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
@@ -42,7 +42,11 @@ pub fn run(command: &[OsString]) -> Result<ExitCode, Failure> {
         text::note(&remark);
     }
     let Some(name) = command.first() else { return Err(Failure::new("nothing to run")) };
-    let status = match supervise(&mut way::lead(&client, command)) {
+    let mut led = match is_disabled {
+        true => way::bare(command),
+        false => way::lead(&client, command),
+    };
+    let status = match supervise(&mut led) {
         Ok(status) => status,
         Err(error) => return Ok(refuse(name, &error)),
     };
@@ -64,9 +68,10 @@ fn prepare(client: &Path) -> Result<(), Failure> {
     };
     let above = Process::get(std::process::id()).map(|own| ancestors(&own)).unwrap_or_default();
     if above.iter().any(is_client) {
-        return Ok(running(&endpoint()).map(drop)?);
+        return Ok(Session::connect(&own_endpoint()).map(drop)?);
     }
-    started(&endpoint(), By::Build).map(drop)
+    // By the way that the command's clients go: a daemon to which none leads would be of no use to them.
+    started(&own_endpoint(), By::Build).map(drop)
 }
 
 fn refuse(name: &OsStr, error: &io::Error) -> ExitCode {
@@ -123,9 +128,14 @@ fn summary() -> String {
     let pid = std::process::id();
     let asked = running(&endpoint)
         .and_then(|mut session| session.ask(ANSWER, async |client| client.summary(v1::SummaryRequest { pid }).await));
+    // The daemon's own word on this waits until all is stored, which a build need not.
+    let refusal = config().ok().and_then(|config| Room::of(&config.dir).refusal());
+    let problem = refusal.and_then(|refusal| problem(&refusal.to_string()));
     match asked {
-        Ok(build) if build.invocations == 0 => way::unseen(),
-        Ok(build) => counts(&build),
+        Ok(build) => {
+            let came_to = if build.invocations == 0 { way::unseen() } else { counts(&build) };
+            [came_to].into_iter().chain(problem).collect::<Vec<_>>().join("; ")
+        }
         Err(SessionError::Absent) => {
             "the daemon ended before the command did; what it counted is in `zcache status`".into()
         }

@@ -1,6 +1,7 @@
 //! Status: gets the report, from the daemon or of a store at rest, and prints it. What it looks like is `report`'s.
 
 use zcache_client::session::{SessionError, check_place};
+use zcache_client::shim::is_disabled;
 use zcache_client::trouble::{Trouble, unasked};
 use zcache_daemon::config::Config;
 use zcache_daemon::status::at_rest;
@@ -13,6 +14,7 @@ use crate::holder::Holder;
 use crate::report;
 use crate::sccache;
 use crate::sccache_settings;
+use crate::settings::unheard;
 use crate::store;
 use crate::text::{self, count};
 
@@ -40,6 +42,17 @@ pub fn show(form: Form) -> Result<(), Failure> {
     if is_missed && unasked > 0 {
         notes.push(format!("{} ran without it", count(unasked, "compile", "compiles")));
     }
+    if own != endpoint {
+        // It is of no use to clients that have no place for the way there.
+        notes.push(match check_place(&own) {
+            Ok(()) => format!("the store is in use by this daemon: clients of {} are led to it", own.socket.display()),
+            Err(error) => error.to_string(),
+        });
+    }
+    if is_disabled() {
+        notes.push("ZCACHE_DISABLE is set: compilers run as if zcache were not there".to_owned());
+    }
+    notes.extend(unheard(&report, &config).into_iter().map(|(_, remark)| remark));
     notes.extend(sccache_settings::remark(std::env::vars_os()));
     if form == Form::Text {
         return text::print(&report::render(&report, absence, &notes));

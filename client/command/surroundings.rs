@@ -94,7 +94,10 @@ pub fn note_replaced(variables: &[(&'static str, OsString)], client: &Path) {
 
 /// Whether a wrapper is one that the user would miss: any file but the client, whatever its name.
 fn is_foreign(wrapper: &OsStr, client: &Path) -> bool {
-    let found = program_of(wrapper);
+    let found = match wrapper.as_encoded_bytes().contains(&b'/') {
+        true => Some(PathBuf::from(wrapper)),
+        false => program_of(wrapper),
+    };
     let is_client = found.is_some_and(|file| identity(&file).is_some_and(|file| Some(file) == identity(client)));
     !wrapper.is_empty() && !is_client
 }

@@ -27,30 +27,42 @@ const CCACHE_DECIDED: [&str; 2] = [CCACHE_OFF.0, "CCACHE_NODISABLE"];
 /// Distributors, whose links stand for compilers.
 const DISTRIBUTORS: [&str; 2] = ["distcc", "icecc"];
 
+/// The command of these words as it is, also where a guide led here.
+pub fn bare(words: &[OsString]) -> Command {
+    let [name, arguments @ ..] = words else { return Command::new("") };
+    let mut command = Command::new(name);
+    command.args(arguments).env_remove(guide::VARIABLE);
+    command
+}
+
 /// The command of these words, its compilers led through the cache.
 pub fn lead(client: &Path, words: &[OsString]) -> Command {
-    let [name, arguments @ ..] = words else { return Command::new("") };
-    let program = program_of(name);
-    let mut command = match guide_for(client, program.as_deref()) {
-        Ok(guide) => guided(client, &guide, name, program.as_deref()),
+    // What is not there ends in the same error either way.
+    let Some(program) = words.first().and_then(|name| program_of(name)) else { return bare(words) };
+    let mut command = bare(words);
+    match guide_for(client, &program, words) {
+        Ok(guide) if is_compiler(&program, client, words) => {
+            command = Command::new(client);
+            command.arg0(NAME).arg(IN_PLACE_OF).arg(&program).args(words);
+            command.envs(guide.for_client());
+        }
+        Ok(guide) if identity(&program) == identity(client) => drop(command.envs(guide.for_client())),
+        Ok(guide) => drop(command.envs(guide.variables())),
         Err(why) => {
             text::note(&format!("compilers are found by links in PATH, since {why}"));
-            let mut command = Command::new(name);
             command.envs(linked(client));
-            command
         }
-    };
+    }
     if CCACHE_DECIDED.iter().all(|name| variable(name).is_none()) {
         command.env(CCACHE_OFF.0, CCACHE_OFF.1);
     }
     note_distributor();
-    command.args(arguments);
     command
 }
 
 /// The guide, or why there is none for this program.
-fn guide_for(client: &Path, program: Option<&Path>) -> Result<Guide, String> {
-    if let Some(program) = program.filter(|program| Driver::of(name_of(program)).is_none() && !enters(program)) {
+fn guide_for(client: &Path, program: &Path, words: &[OsString]) -> Result<Guide, String> {
+    if !is_compiler(program, client, words) && !enters(program) {
         return Err(format!("nothing can be loaded into {} (it is static, or another machine's)", program.display()));
     }
     let endpoint = endpoint();
@@ -58,30 +70,14 @@ fn guide_for(client: &Path, program: Option<&Path>) -> Result<Guide, String> {
     Guide::new(client, &endpoint, &library).ok_or_else(|| "a path of zcache's holds a line's end".to_owned())
 }
 
-/// What a guided program would start for this command, and what it would give to it.
-fn guided(client: &Path, guide: &Guide, name: &OsString, program: Option<&Path>) -> Command {
-    let mut command = Command::new(name);
-    let Some(program) = program else { return command };
-    let is_alone = if is_compiler(program, client) {
-        command = Command::new(client);
-        command.arg0(NAME).arg(IN_PLACE_OF).arg(program).arg(name);
-        true
-    } else {
-        let real = fs::canonicalize(program).unwrap_or_default();
-        identity(&real) == identity(client) || real.parent() == client.parent() && name_of(&real).starts_with(b"zcache")
-    };
-    // zcache's own programs hand it on by themselves.
-    let variables = guide.variables().into_iter().filter(|(name, _)| !is_alone || *name == guide::VARIABLE);
-    command.envs(variables);
-    command
-}
-
-/// Whether the command is itself a compiler, and not what another cache or rustup stands for.
-fn is_compiler(program: &Path, client: &Path) -> bool {
+/// Whether the command is itself a compiler, and not what another cache or rustup stands for. The guide decides so for
+/// what it sees started; this start it does not see.
+fn is_compiler(program: &Path, client: &Path, words: &[OsString]) -> bool {
     let real = fs::canonicalize(program).unwrap_or_default();
     let stands_before = driver::is_cache(name_of(&real)) || name_of(&real) == b"rustup";
-    let zig = name_of(program).starts_with(b"zig");
-    Driver::of(name_of(program)).is_some() && !zig && !stands_before && identity(&real) != identity(client)
+    let is_other_zig =
+        name_of(program).starts_with(b"zig") && !words.get(1).is_some_and(|verb| verb == "cc" || verb == "c++");
+    Driver::of(name_of(program)).is_some() && !is_other_zig && !stands_before && identity(&real) != identity(client)
 }
 
 fn name_of(program: &Path) -> &[u8] {

@@ -81,8 +81,7 @@ impl Merged {
         };
         // A trace of its own comes with a preload of its own.
         let set = found.has_trace && found.preload.is_some();
-        let preload =
-            share == Share::All && !own.preload.is_null() && !set && session::around_own(theirs).is_none();
+        let preload = share == Share::All && !own.preload.is_null() && !set && session::around_own(theirs).is_none();
         let text_len = if preload { sys::bytes(own.preload).len() + 1 + theirs.len() } else { 0 };
         let Some((array, text)) = self.room(found.count + 5, text_len) else { return given };
         for i in 0..found.count {
@@ -151,10 +150,9 @@ unsafe fn join(text: *mut u8, own: &Hidden, theirs: &[u8]) -> *const c_char {
     let (own, theirs) = (&sys::bytes(own.preload)[PRELOAD.len()..], &theirs[PRELOAD.len()..]);
     let (first, second) = if crate::OBSERVES { (own, theirs) } else { (theirs, own) };
     let mut end = sys::append(sys::append(text, PRELOAD), first);
-    if !first.is_empty() && !second.is_empty() {
-        *end = b':';
-        end = end.add(1);
-    }
-    *sys::append(end, second) = 0;
+    // Also where theirs is empty: it was set.
+    *end = b':';
+    end = sys::append(end.add(1), second);
+    *end = 0;
     text.cast()
 }

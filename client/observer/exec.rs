@@ -25,13 +25,13 @@ unsafe fn become_program(
 ) -> c_int {
     let mut redirect = Redirect::empty();
     if let Some(stand_in) = redirect.stand_in(program, arguments) {
-        call.event(trace::STAT).path(program.file);
+        call.event(trace::STAT).path(program.file());
         let mut space = space();
-        let client = redirect::client(&stand_in, &mut space);
-        attempt_with(call, &client, environment, |merged| become_client(&stand_in, merged));
+        let client = Program::named(here(stand_in.client), &mut space);
+        attempt_with(call, &client, (stand_in.arguments, environment), |merged| become_client(&stand_in, merged));
         redirect.release();
     }
-    attempt_with(call, program, environment, attempt)
+    attempt_with(call, program, (arguments, environment), attempt)
 }
 
 /// Returns only where it failed.
@@ -43,11 +43,11 @@ pub unsafe fn become_client(stand_in: &StandIn, environment: Texts) -> c_int {
 unsafe fn attempt_with(
     call: &Call,
     program: &Program,
-    environment: Texts,
+    (arguments, environment): (Texts, Texts),
     attempt: impl Fn(Texts) -> c_int,
 ) -> c_int {
     modules::scan();
-    program.announce(call.event(trace::EXEC));
+    program.announce(call.event(trace::EXEC), arguments);
     let mut merged = Merged::empty();
     let mut result = attempt(merged.build(environment, redirect::share(program)));
     if sys::errno() == sys::E2BIG {
@@ -108,9 +108,10 @@ hook!(fn execvpe(file: *const c_char, arguments: Texts, environment: Texts) -> c
 });
 
 hook!(fn fexecve(fd: c_int, arguments: Texts, environment: Texts) -> c_int, real, caller => {
+    let call = Call::starting(caller, environment);
     let mut space = space();
     let program = Program::open(fd, &mut space);
-    become_program(&Call::starting(caller, environment), &program, arguments, environment, |merged| real(fd, arguments, merged))
+    become_program(&call, &program, arguments, environment, |merged| real(fd, arguments, merged))
 });
 
 hook!(

@@ -29,6 +29,7 @@ unsafe fn opened(call: &Call, path: At, flags: c_int, fd: c_int) {
     };
     if flags & (sys::O_ACCMODE | sys::O_CREAT | sys::O_TRUNC) == 0 {
         let directory = if flags & sys::O_DIRECTORY != 0 { trace::DIRECTORY } else { 0 };
+        crate::process::has_read();
         call.event(trace::READ).flags(directory | kind).errno(errno).value(what).path(path);
     } else {
         let create = if flags & sys::O_CREAT != 0 { trace::CREATE } else { 0 };

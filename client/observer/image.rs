@@ -129,14 +129,14 @@ fn number(bytes: &[u8], at: usize) -> u64 {
     bytes.iter().take(8).rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// The file that a path really leads to, and its inode; an empty path where that cannot be told.
-pub unsafe fn real(path: *const c_char, room: &mut sys::Room<{ sys::PATH_MAX }>) -> (&[u8], u64) {
+/// The file that a path really leads to, and which one that is; an empty path where that cannot be told.
+pub unsafe fn real(path: *const c_char, room: &mut sys::Room<{ sys::PATH_MAX }>) -> (&[u8], [u64; 2]) {
     let fd = sys::openat(sys::AT_FDCWD, path, sys::O_PATH | sys::O_CLOEXEC);
     if fd < 0 {
-        return (&[], 0);
+        return (&[], [0; 2]);
     }
-    let inode = sys::identity(fd as i32, c"".as_ptr())[1];
+    let identity = sys::identity(fd as i32, c"".as_ptr());
     let real = sys::readlink(link_to(fd as i32, &mut sys::room()), room);
     sys::close(fd);
-    (real, inode)
+    (real, identity)
 }

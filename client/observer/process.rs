@@ -20,18 +20,30 @@ hooks!([getenv secure_getenv __secure_getenv](name: *const c_char) -> *mut c_cha
     answer
 });
 
-/// Pages of code already known to read the time: one record for each is enough, and the time is read often.
+/// Pages of code already known to read the time: one record for each is enough until the program has read something else,
+/// since the time is read often.
 type Pages = [AtomicUsize; 256];
 static CLOCK_CALLERS: Pages = [const { AtomicUsize::new(0) }; 256];
 static TIME_CALLERS: Pages = [const { AtomicUsize::new(0) }; 256];
 static LOCAL_CALLERS: Pages = [const { AtomicUsize::new(0) }; 256];
 
+/// How many files have been opened for reading. What asks for the time after the next one may be another script.
+static READ: AtomicUsize = AtomicUsize::new(0);
+
+/// A file was opened for reading.
+#[inline(always)]
+pub fn has_read() {
+    READ.fetch_add(1, Relaxed);
+}
+
 #[inline(always)]
 unsafe fn clock_read(caller: usize, known: &Pages, function: u64) {
     let page = caller >> 12;
     let place = &known[page & 255];
-    if place.load(Relaxed) != page {
-        place.store(page, Relaxed);
+    // Addresses have 48 bits, so a page's number leaves room for a count.
+    let known = page | READ.load(Relaxed) << 36;
+    if place.load(Relaxed) != known {
+        place.store(known, Relaxed);
         Call::begin(caller).event(trace::CLOCK).value(function).texts(&[], &[]);
     }
 }

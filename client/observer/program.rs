@@ -77,15 +77,20 @@ impl Program<'_> {
         Program { file: here(null()), name: text, flags: 0, interpreter: &[], identities: [[0; 2]; 2] }
     }
 
+    /// Where it is: a path, or a descriptor and none.
+    pub fn file(&self) -> At {
+        self.file
+    }
+
     /// Whether it is to be observed.
     pub fn is_entered(&self) -> bool {
         self.flags == 0
     }
 
-    /// Records that it is to be started.
-    pub unsafe fn announce(&self, event: Event<'_>) {
+    /// Records that it is to be started, with these arguments where they are known.
+    pub unsafe fn announce(&self, event: Event<'_>, arguments: *const *const c_char) {
         let [file, executable] = [trace::identity_bytes(self.identities[0]), trace::identity_bytes(self.identities[1])];
-        let parts = trace::target_parts(&file, &executable, self.interpreter, self.name);
+        let parts = trace::target_parts(&file, &executable, [self.interpreter, self.name, script(arguments)]);
         let event = event.flags(self.flags);
         let At(dir, path) = self.file;
         if !sys::bytes(path).is_empty() {
@@ -119,6 +124,22 @@ unsafe fn look(file: At, head: &mut sys::Room<HEAD_LEN>, falls_back: bool) -> Pr
     let is_told = is_elf(head) && interpreter.first() == Some(&b'/');
     let identities = [identity, if is_told { runs } else { [0; 2] }];
     Program { file, name: &[], flags: foreign(head) | away, interpreter, identities }
+}
+
+/// The argument that would be an interpreter's script.
+unsafe fn script<'a>(arguments: *const *const c_char) -> &'a [u8] {
+    if arguments.is_null() || (*arguments).is_null() {
+        return &[];
+    }
+    let mut at = arguments.add(1);
+    while trace::is_plain_option(sys::bytes(*at)) {
+        at = at.add(1);
+    }
+    match sys::bytes(*at) {
+        [b'-', ..] => &[],
+        script if script.len() < sys::PATH_MAX => script,
+        _ => &[],
+    }
 }
 
 unsafe fn runnable(path: *const c_char) -> u32 {

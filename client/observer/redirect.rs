@@ -11,7 +11,7 @@
 use crate::driver::{self, Driver};
 use crate::environment::Share;
 use crate::image::{self, Image};
-use crate::program::{Program, Space};
+use crate::program::Program;
 use crate::record::{At, link_to};
 use crate::{session, sys};
 use core::ffi::c_char;
@@ -81,7 +81,7 @@ impl Redirect {
         if client.is_null() || !program.is_entered() || arguments.is_null() || (*arguments).is_null() {
             return None;
         }
-        let path = path_of(program.file, &mut self.path)?;
+        let path = path_of(program.file(), &mut self.path)?;
         let driver = Driver::of(driver::file_name(sys::bytes(path)))?;
         if !is_called_as(driver, path, arguments) || !is_compiler(path, client) || sys::access(client, sys::X_OK) != 0 {
             return None;
@@ -160,13 +160,18 @@ unsafe fn is_compiler(path: *const c_char, client: *const c_char) -> bool {
         return false;
     }
     let mut room = sys::room();
-    let (real, inode) = image::real(path, &mut room);
+    let (real, identity) = image::real(path, &mut room);
     let name = driver::file_name(real);
     let stands_before = driver::is_cache(name) || is(name, b"rustup") || is(name, b"zcache-client");
-    if name.is_empty() || stands_before || inode == sys::inode_at(client) {
+    if name.is_empty() || stands_before || is_client(identity, client) {
         return false;
     }
     matches!(image::of(At(sys::AT_FDCWD, path)), Image::Dynamic | Image::Static | Image::Script)
+}
+
+/// Whether a file is the client under another name.
+unsafe fn is_client(identity: [u64; 2], client: *const c_char) -> bool {
+    identity == sys::identity(sys::AT_FDCWD, client)
 }
 
 fn is(name: &[u8], other: &[u8]) -> bool {
@@ -185,10 +190,10 @@ pub unsafe fn share(program: &Program) -> Share {
         return Share::Nothing;
     }
     let (mut path, mut room) = (sys::room(), sys::room());
-    let Some(path) = path_of(program.file, &mut path) else { return Share::Nothing };
-    let (real, inode) = image::real(path, &mut room);
+    let Some(path) = path_of(program.file(), &mut path) else { return Share::Nothing };
+    let (real, identity) = image::real(path, &mut room);
     let name = driver::file_name(real);
-    if OWN.iter().any(|own| is(name, own)) || inode == sys::inode_at(client) {
+    if OWN.iter().any(|own| is(name, own)) || is_client(identity, client) {
         return Share::Variables;
     }
     // A server outlives the build, and would go on for other builds.
@@ -215,11 +220,6 @@ unsafe fn is_loadable() -> bool {
         sys::close(fd);
     }
     fd >= 0 && sys::access(own, sys::R_OK) == 0
-}
-
-/// The start of the client, as a program.
-pub unsafe fn client<'a>(stand_in: &StandIn, space: &'a mut Space) -> Program<'a> {
-    Program::named(At(sys::AT_FDCWD, stand_in.client), space)
 }
 
 /// What a client that was loaded with this library in it needs to know of the guide: the variable's value, or null.

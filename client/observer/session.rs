@@ -196,15 +196,16 @@ unsafe fn take_out(environment: *mut *const c_char, wipe: impl Fn(&[u8], usize))
             keep_first(&HIDDEN[place], variable);
             wipe(variable, 0);
         } else if let Some((before, after)) = around_own(variable) {
-            if before.len() + after.len() > PRELOAD.len() {
-                // The one that is empty brings no separator.
-                let after = if before.len() == PRELOAD.len() { &after[1..] } else { after };
-                *to = keep(&[before, after]);
-                to = to.add(1);
-                wipe(variable, if after.is_empty() { before.len() } else { variable.len() });
-            } else {
+            // Where this library stands first, the separator behind it goes with it.
+            let is_first = before.len() == PRELOAD.len() && !is_separator(variable[before.len()]);
+            if is_first && after.is_empty() {
                 wipe(variable, 0);
+                continue;
             }
+            let after = if is_first { &after[1..] } else { after };
+            *to = keep(&[before, after]);
+            to = to.add(1);
+            wipe(variable, if after.is_empty() { before.len() } else { variable.len() });
         } else {
             to = to.add(1);
         }
@@ -232,7 +233,6 @@ pub unsafe fn around_own(variable: &[u8]) -> Option<(&[u8], &[u8])> {
         return None;
     }
     let own = &preload[PRELOAD.len()..];
-    let is_separator = |byte: u8| matches!(byte, b':' | b' ');
     let mut start = PRELOAD.len();
     loop {
         let rest = &variable[start..];
@@ -246,6 +246,10 @@ pub unsafe fn around_own(variable: &[u8]) -> Option<(&[u8], &[u8])> {
         }
         start += end + 1;
     }
+}
+
+fn is_separator(byte: u8) -> bool {
+    matches!(byte, b':' | b' ')
 }
 
 /// Texts that live as long as the process. Copies, because programs that rewrite their title overwrite the originals.

@@ -11,7 +11,7 @@ use crate::session::{self, here};
 use crate::{modules, sys, trace};
 use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char, c_int, c_void};
-use core::ptr::null_mut;
+use core::ptr::{null, null_mut};
 use core::sync::atomic::{AtomicBool, Ordering::*};
 
 type Texts = *const *const c_char;
@@ -24,12 +24,12 @@ struct Preparation(*const c_void, *const c_void);
 impl Preparation {
     /// Whether the child may find another file than is found here: it may go to another directory first.
     unsafe fn moves(&self, program: &Program) -> bool {
-        !self.0.is_null() && sys::bytes(program.file.1).first() != Some(&b'/')
+        !self.0.is_null() && sys::bytes(program.file().1).first() != Some(&b'/')
     }
 
     /// What is not here is most likely a program like most where the child goes.
     unsafe fn share(&self, program: &Program) -> Share {
-        let is_there = sys::access(program.file.1, 0) == 0;
+        let is_there = sys::access(program.file().1, 0) == 0;
         if self.moves(program) && !is_there { Share::All } else { redirect::share(program) }
     }
 }
@@ -53,10 +53,10 @@ unsafe fn start_client(
     let spawn = core::mem::transmute::<*mut c_void, Function>(address);
     let mut redirect = Redirect::empty();
     let Some(stand_in) = redirect.stand_in(program, arguments) else { return c_int::MISSING };
-    call.event(trace::STAT).path(program.file);
+    call.event(trace::STAT).path(program.file());
     let mut space = space();
-    let client = redirect::client(&stand_in, &mut space);
-    let result = start_program(call, &client, redirect::share(&client), child, environment, |child, merged| {
+    let client = Program::named(here(stand_in.client), &mut space);
+    let result = start_program(call, &client, redirect::share(&client), child, (stand_in.arguments, environment), |child, merged| {
         spawn(child, stand_in.client, actions, attributes, stand_in.arguments, merged)
     });
     redirect.release();
@@ -69,7 +69,7 @@ unsafe fn start_program(
     program: &Program,
     share: Share,
     child: *mut c_int,
-    environment: Texts,
+    (arguments, environment): (Texts, Texts),
     start: impl Fn(*mut c_int, Texts) -> c_int,
 ) -> c_int {
     let mut merged = Merged::empty();
@@ -82,7 +82,7 @@ unsafe fn start_program(
     }
     merged.release();
     if result == 0 {
-        program.announce(call.event(trace::SPAWN).value(*child as u64));
+        program.announce(call.event(trace::SPAWN).value(*child as u64), arguments);
     }
     result
 }
@@ -104,7 +104,7 @@ hook!(
             return 0;
         }
         let share = preparation.share(&program);
-        start_program(&call, &program, share, child, environment, |child, merged| {
+        start_program(&call, &program, share, child, (arguments, environment), |child, merged| {
             real(child, file, actions, attributes, arguments, merged)
         })
     }
@@ -127,7 +127,7 @@ hook!(
             return 0;
         }
         let share = preparation.share(&program);
-        start_program(&call, &program, share, child, environment, |child, merged| {
+        start_program(&call, &program, share, child, (arguments, environment), |child, merged| {
             real(child, file, actions, attributes, arguments, merged)
         })
     }
@@ -190,7 +190,8 @@ unsafe fn take_back(lent: &mut Lent) {
 /// Runs what starts a shell.
 unsafe fn with_lent<T>(caller: usize, run: impl FnOnce() -> T) -> T {
     modules::scan();
-    Program::named(here(SHELL.as_ptr()), &mut space()).announce(Call::starting(caller, sys::environ).event(trace::SPAWN));
+    let call = Call::starting(caller, sys::environ);
+    Program::named(here(SHELL.as_ptr()), &mut space()).announce(call.event(trace::SPAWN), null());
     let lent = !session::hidden().preload.is_null() && alone(|lent| lend(lent));
     let result = run();
     if lent {

@@ -225,11 +225,6 @@ pub unsafe fn identity(dir: c_int, path: *const c_char) -> [u64; 2] {
     [device, number_at(&told, INODE_AT)]
 }
 
-/// The number of the inode that a path leads to; 0 where it leads nowhere.
-pub unsafe fn inode_at(path: *const c_char) -> u64 {
-    statx(AT_FDCWD, path, 0, STX_INO).map_or(0, |told| number_at(&told, INODE_AT))
-}
-
 /// Where this process's paths begin: inode and mount.
 pub unsafe fn root() -> [u64; 2] {
     const STX_MNT_ID: usize = 0x1000;

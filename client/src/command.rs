@@ -87,11 +87,11 @@ impl Call {
         if wraps {
             argv.drain(..argv.len().min(1));
         }
+        if wraps && argv.first().is_some_and(|first| first == IN_PLACE_OF) {
+            return Command::in_place_of(argv.split_off(1)).map(Self::Compile);
+        }
         if argv.is_empty() {
             return Err(CommandError::Empty);
-        }
-        if wraps && argv[0] == IN_PLACE_OF {
-            return Command::in_place_of(argv.split_off(1)).map(Self::Compile);
         }
         if wraps && own.as_ref().is_some_and(|own| own == KNOWN_NAME) {
             match sccache::read(&argv)? {

@@ -7,7 +7,6 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Instant;
 
@@ -50,7 +49,7 @@ pub fn compile(command: &Command, stdin: Option<File>, endpoint: &Endpoint, miss
     let mut process = command.process();
     process.envs(miss.environment.iter().filter_map(|variable| variable_of(variable)));
     let entry = observe::entry(&command.program);
-    let trace = match observed(&command.program, entry, endpoint) {
+    let trace = match observed(command, entry, endpoint) {
         Ok((trace, variables)) => {
             process.envs(variables);
             Some(trace)
@@ -117,13 +116,13 @@ fn variable_of(variable: &[u8]) -> Option<(&OsStr, &OsStr)> {
 
 type Variables = [(&'static str, std::ffi::OsString); 2];
 
-fn observed(program: &Path, entry: Entry, endpoint: &Endpoint) -> io::Result<(Trace, Variables)> {
+fn observed(command: &Command, entry: Entry, endpoint: &Endpoint) -> io::Result<(Trace, Variables)> {
     if entry == Entry::Foreign {
         return Err(io::Error::other("the compiler is a program of another machine"));
     }
     let observer = observe::OBSERVER.install(endpoint)?;
     let trace = Trace::new()?;
-    trace.announce(program)?;
+    trace.announce(command)?;
     let variables = trace.variables(&observer);
     Ok((trace, variables))
 }

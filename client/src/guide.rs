@@ -84,6 +84,11 @@ impl Guide {
         }
     }
 
+    /// What a client is given, which no guide enters.
+    pub fn for_client(&self) -> Option<(&'static str, OsString)> {
+        Some((VARIABLE, self.value.clone()))
+    }
+
     /// What puts a program under guidance.
     pub fn variables(&self) -> [(&'static str, OsString); 2] {
         let mut preload = env::var_os(PRELOAD).unwrap_or_default();

@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::statvfs::{FsFlags, statvfs};
-use nix::time::{ClockId, clock_gettime};
 use nix::unistd::geteuid;
 use zcache_proto::endpoint::Endpoint;
 use zcache_proto::private::{self, Others};
 use zcache_proto::trace;
 
+use crate::command::Command;
 use crate::limits::{longest_file, longest_trace};
 
 /// A library that is preloaded, as built with this program.
@@ -63,16 +63,15 @@ impl Trace {
     }
 
     /// Notes, before anything else, which program this process is about to start: what begins otherwise is another one.
-    pub fn announce(&self, program: &Path) -> io::Result<()> {
-        let (path, target) = (program.as_os_str().as_bytes(), target(program));
+    pub fn announce(&self, command: &Command) -> io::Result<()> {
+        let (path, target) = (command.program.as_os_str().as_bytes(), target(command));
         let length = (trace::RECORD_LEN + path.len() + target.len()).next_multiple_of(8);
-        let began = clock_gettime(ClockId::CLOCK_REALTIME_COARSE)?;
         let mut record = Vec::with_capacity(length);
         record.extend((length as u32).to_le_bytes());
         record.extend([trace::ENTRY, 0].map(u16::to_le_bytes).concat());
         record.extend([std::process::id(), 0].map(u32::to_le_bytes).concat());
-        let began_ns = began.tv_sec() as u64 * 1_000_000_000 + began.tv_nsec() as u64;
-        record.extend([began_ns, 0, 0].map(u64::to_le_bytes).concat());
+        // A preloaded library may have replaced our clock, so no time is told.
+        record.extend([0u64; 3].map(u64::to_le_bytes).concat());
         record.extend([path.len() as u32, target.len() as u32].map(u32::to_le_bytes).concat());
         record.extend([path, &target].concat());
         record.resize(length, 0);
@@ -183,7 +182,8 @@ fn too_short() -> io::Error {
 }
 
 /// What a program is to be known by when it begins, as a trace has it.
-fn target(program: &Path) -> Vec<u8> {
+fn target(command: &Command) -> Vec<u8> {
+    let program = &command.program;
     let identity = |path: &Path| fs::metadata(path).map_or([0; 2], |meta| [meta.dev(), meta.ino()]);
     let mut head = [0; trace::HEAD_LEN];
     let read = File::open(program).and_then(|mut file| file.read(&mut head)).unwrap_or(0);
@@ -195,7 +195,10 @@ fn target(program: &Path) -> Vec<u8> {
         _ => [0; 2],
     });
     let [file, executable] = [file, executable].map(trace::identity_bytes);
-    trace::target_parts(&file, &executable, interpreter.unwrap_or_default(), b"").concat()
+    let mut arguments = command.argv.iter().skip(1).map(|argument| argument.as_bytes());
+    let script = arguments.find(|argument| !trace::is_plain_option(argument));
+    let script = script.filter(|script| !script.starts_with(b"-")).unwrap_or_default();
+    trace::target_parts(&file, &executable, [interpreter.unwrap_or_default(), b"", script]).concat()
 }
 
 /// What becomes of the observer in a program.

@@ -74,7 +74,8 @@ fn refuse(error: &CommandError) -> ! {
     exit(if matches!(error, CommandError::NotFound(_)) { 127 } else { 2 })
 }
 
-fn is_disabled() -> bool {
+/// Whether the caller wants compilers to run as if zcache were not there.
+pub fn is_disabled() -> bool {
     std::env::var_os("ZCACHE_DISABLE").is_some_and(|value| !value.is_empty() && value != "0")
 }
 

@@ -31,6 +31,8 @@ pub struct Exposed {
     pub paths: Vec<Vec<u8>>,
     /// Anything else: code may compute on it.
     pub values: Vec<Vec<u8>>,
+    /// All arguments, those in files among them.
+    pub all: Vec<Vec<u8>>,
     /// Whether the compiler makes identifiers and file names of paths, as those for C do.
     pub mangles: bool,
 }
@@ -78,7 +80,7 @@ pub fn bound(roots: &Roots, call: &Invocation, exposed: &Exposed, seen: &Distill
             || seen.shown.iter().any(|path| is_named(path, root))
             || found.words.own_path && given(&exposed.paths, root)
             // A program of the project's own was given the arguments, and may do with them what it likes.
-            || seen.strangers && (given(&call.argv, root) || is_outputs(root))
+            || seen.strangers && (given(&exposed.all, root) || is_outputs(root))
     };
     let knowable = |root: &Root| {
         is_named(&call.cwd, root)
@@ -115,27 +117,39 @@ pub struct Needle {
     pub by_role: bool,
 }
 
-/// Every spelling of every root that a compiler called with `arguments` may write.
-pub fn needles(roots: &Roots, arguments: &[Vec<u8>], mangles: bool) -> Vec<Needle> {
+/// Every spelling of every root that a run with such arguments may write. `strangers`: programs of the project's own ran in
+/// it, which may have called the compiler with other arguments.
+pub fn needles(roots: &Roots, exposed: &Exposed, strangers: bool) -> Vec<Needle> {
     let mut needles: Vec<Needle> = Vec::new();
     for root in roots.iter() {
         for text in &root.texts().collect::<Vec<_>>() {
             let kept = SPELLINGS.map(|spelling| (spell(text, spelling), true));
-            let images = images(text, arguments).into_iter().map(|image| (image, false));
+            let images = images(text, &exposed.all).into_iter().map(|image| (image, false));
+            let is_path = root.role != Role::OutName;
             let mangled = [b'#', b'_'].map(|slash| (mangled(text, slash), false));
-            let mangled = mangled.into_iter().filter(|_| mangles && root.role != Role::OutName);
+            let mangled = mangled.into_iter().filter(|_| exposed.mangles && is_path);
             let escaped = [escaped(text, false), escaped(text, true)].map(|text| (text, false));
-            for (bytes, by_role) in kept.into_iter().chain(images).chain(mangled).chain(escaped) {
+            let tails = tails(text).into_iter().filter(|_| (exposed.mangles || strangers) && is_path);
+            let others = images.chain(mangled).chain(escaped).chain(tails.map(|tail| (tail, false)));
+            for (bytes, by_role) in kept.into_iter().chain(others) {
                 let is_new = needles.iter().all(|known| known.role != root.role || known.bytes != bytes);
                 if is_new && !bytes.is_empty() {
                     // Where the output is named, only a depfile's target is kept by role.
-                    let by_role = by_role && bytes[0] == b'/' && root.role != Role::OutName;
+                    let by_role = by_role && bytes[0] == b'/' && is_path;
                     needles.push(Needle { role: root.role, bytes, by_role });
                 }
             }
         }
     }
     needles
+}
+
+/// The last name of a path, as it stands at the end of whatever a prefix map made of the rest: a map may come from a file
+/// of specs or a wrapper, where no argument tells of it.
+fn tails(path: &[u8]) -> Vec<Vec<u8>> {
+    let name = path.iter().rposition(|&b| b == b'/').map_or(&path[..0], |at| &path[at..]);
+    let ends = [b"\0".as_slice(), b"/", b"\""];
+    ends.iter().filter(|_| name.len() > 1).map(|end| [name, end].concat()).collect()
 }
 
 /// What prefix maps make of a path: of every `OLD=NEW` in an argument where the path lies in or at `OLD`, `NEW` and the

@@ -49,7 +49,7 @@ fn each_way_into_an_output_binds() {
         ("a header by its path from the root", case(|c| c.found.words = absolute), &ALL),
         ("a variable", case(of_env), &of_source),
         ("an answer to the project", case(|c| c.seen.shown.extend([source()])), &of_source),
-        ("a stranger", case(|c| (c.call.argv.push(source()), c.seen.strangers = true).1), &ALL[1..]),
+        ("a stranger", case(|c| (c.exposed.all.push(source()), c.seen.strangers = true).1), &ALL[1..]),
         ("bytes", case(|c| c.found.named.extend([Role::Cwd])), &ALL[..1]),
         ("hidden bytes", case(|c| c.found.opaque = true), &ALL),
         ("a way upwards", case(|c| c.found.climbs = true), &ALL),
@@ -61,9 +61,10 @@ fn each_way_into_an_output_binds() {
 
 #[test]
 fn every_spelling_is_searched_for() {
-    let arguments = [b"-fdebug-prefix-map=/home/u=/T".to_vec(), b"-Wa,--debug-prefix-map=/home/=~,-W".into()];
+    let all = vec![b"-fdebug-prefix-map=/home/u=/T".to_vec(), b"-Wa,--debug-prefix-map=/home/=~,-W".into()];
+    let exposed = Exposed { all, mangles: true, ..Exposed::default() };
     let roots = Roots::new([Root::plain(Role::Workspace, b"/home/u/o\"n\xc3".into())]);
-    let needles = needles(&roots, &arguments, true);
+    let needles = needles(&roots, &exposed, false);
     for text in [
         b"/home/u/o\"n\xc3".as_slice(),
         b"/T/o\"n\xc3",
@@ -72,6 +73,7 @@ fn every_spelling_is_searched_for() {
         b"_home_u_o_n_",
         b"/home/u/o\\\"n\\303",
         b"/home/u/o\\22n\\C3",
+        b"/o\"n\xc3/",
     ] {
         let shown = String::from_utf8_lossy(text);
         assert!(needles.iter().any(|needle| needle.bytes == text), "{shown} of {needles:?}");
@@ -83,5 +85,8 @@ fn a_map_of_the_whole_root_leaves_nothing_to_find() {
     let arguments = [b"--remap-path-prefix".to_vec(), [ONE, b"=."].concat()];
     let roots = Roots::new([Root::plain(Role::Workspace, ONE.to_vec())]);
     assert_eq!(images(ONE, &arguments), Vec::<Vec<u8>>::new());
-    assert!(needles(&roots, &arguments, false).iter().all(|needle| needle.bytes.starts_with(b"/home")));
+    let exposed = Exposed { all: arguments.into(), ..Exposed::default() };
+    let of = |strangers| needles(&roots, &exposed, strangers);
+    assert!(of(false).iter().all(|needle| needle.bytes.starts_with(b"/home")));
+    assert!(of(true).iter().any(|needle| needle.bytes == b"/one/"), "a wrapper may have mapped what is above");
 }

@@ -11,7 +11,7 @@ use crate::process::Process;
 const HISTORY: usize = 50;
 
 /// Programs that run compilers for a person: the outermost of them is the build.
-const DRIVERS: &[&str] = &["cargo", "make", "gmake", "ninja", "cmake", "meson", "bazel", "just", "scons"];
+pub const DRIVERS: &[&str] = &["cargo", "make", "gmake", "ninja", "cmake", "meson", "bazel", "just", "scons"];
 
 /// Where an invocation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -33,6 +33,7 @@ use crate::process::{self, Process, Root};
 use crate::refusal::Refusal;
 use crate::stats::Stats;
 use crate::store::now_s;
+use crate::unused::Unused;
 use crate::{trace, wire};
 
 /// How long the disk's refusals are counted in silence after one was said.
@@ -51,6 +52,8 @@ pub struct Cache {
     pub stats: Arc<Mutex<Stats>>,
     /// Threads that store results.
     pub ingest: Ingest,
+    /// Actions whose results nobody asks for again.
+    unused: Unused,
     tickets: Mutex<HashMap<u64, Ticket>>,
 }
 
@@ -97,6 +100,7 @@ impl Cache {
             builds: Mutex::new(builds),
             stats: Arc::new(Mutex::new(stats)),
             ingest: Ingest::new(threads),
+            unused: Unused::default(),
             tickets: Mutex::default(),
         }
     }
@@ -148,6 +152,7 @@ impl Cache {
                 Err(failed) => {
                     let expectation = failed.map(ToString::to_string);
                     tracing::debug!(command = command.summary, expectation, "no known result holds");
+                    self.unused.missed(&command.action, failed);
                     return Err(lost.or(failed.map(Expectation::word)).unwrap_or("new"));
                 }
             };
@@ -168,6 +173,7 @@ impl Cache {
                 0 => store.index().use_manifest(&command.action, now_s()),
                 _ => store.amend(&command.action, now_s(), |known| known.touch(entry)),
             };
+            self.unused.used(&command.action);
             self.fold_hit(asked, command, &entry.expectations, &entry.result);
             let restored = Restored { mtime_ns, files: wire::blobs(&entry.result, &command.roots) };
             self.count_hit(asked, entry.result.duration_ms, restored);
@@ -192,7 +198,7 @@ impl Cache {
         builds.count(asked.place.build, |build| build.bypasses += 1);
         drop(builds);
         // Its doings are seen, but not how the client found it.
-        self.fold(asked, Distilled::default());
+        self.fold(asked, Distilled::default(), coarse_now_ns());
         v1::Bypass { parent: Some(asked.place.for_children()), reason: reason.to_string() }
     }
 
@@ -233,8 +239,8 @@ impl Cache {
     pub fn abandon(&self, id: u64) {
         let ticket = lock(&self.tickets).remove(&id);
         match ticket {
-            Some(Ticket { asked, nested: Some(_), .. }) => {
-                self.fold(&asked, Distilled { refusals: [Refusal::Nested].into(), ..Distilled::default() });
+            Some(Ticket { asked, nested: Some(_), began_ns, .. }) => {
+                self.fold(&asked, Distilled { refusals: [Refusal::Nested].into(), ..Distilled::default() }, began_ns);
                 lock(&self.stats).refused("abandoned");
                 self.declarations().remove(id);
             }
@@ -255,12 +261,12 @@ impl Cache {
         let (Ok(command), Some(nested)) = (&asked.command, nested) else {
             lock(&self.stats).error(name);
             tracing::warn!(problem = outcome.problem, "a hit could not be used");
-            self.fold(&asked, Distilled { refusals: [Refusal::Nested].into(), ..Distilled::default() });
+            self.fold(&asked, Distilled { refusals: [Refusal::Nested].into(), ..Distilled::default() }, began_ns);
             return Some(Ok(()));
         };
         let seen = self.seen(&asked, command, nested, &outcome, began_ns);
         if asked.place.parent != 0 {
-            self.fold(&asked, seen.clone());
+            self.fold(&asked, seen.clone(), began_ns);
         }
         let compiled = Compiled {
             invocation: Arc::clone(&asked.invocation),
@@ -273,7 +279,10 @@ impl Cache {
             began_ns,
             fresh,
         };
-        let taken = self.shelf.take(compiled);
+        // What is refused anyway says so.
+        let is_sound = compiled.seen.refusals.is_empty();
+        let admitted = if is_sound { self.unused.admits(&command.action) } else { Ok(()) };
+        let taken = admitted.and_then(|()| self.shelf.take(compiled));
         let refusal = taken.as_ref().err().cloned();
         if let Some(refusal) = &refusal {
             refuse(&self.stats, &command.summary, refusal);
@@ -336,16 +345,17 @@ impl Cache {
     }
 
     /// A nested result's inputs are inputs of what it is nested in.
-    fn fold(&self, asked: &Asked, seen: Distilled) {
+    fn fold(&self, asked: &Asked, seen: Distilled, began_ns: i64) {
         let Some(above) = lock(&self.builds).compiling_above(&asked.place) else { return };
         let mut tickets = lock(&self.tickets);
         let Some(Ticket { asked: outer, nested: Some(nested), .. }) = tickets.get_mut(&above) else { return };
-        nested.take(asked.client.pid, &asked.invocation, &outer.invocation, seen);
+        nested.take(asked.client.pid, &asked.invocation, &outer.invocation, seen, began_ns.unsigned_abs());
     }
 
     fn fold_hit(&self, asked: &Asked, command: &Command, expectations: &[Expectation], result: &ActionResult) {
         if asked.place.parent != 0 {
-            self.fold(asked, wire::as_seen(expectations, result, &command.roots, coarse_now_ns() as u64));
+            let now_ns = coarse_now_ns();
+            self.fold(asked, wire::as_seen(expectations, result, &command.roots, now_ns as u64), now_ns);
         }
     }
 

@@ -23,6 +23,7 @@ use crate::occupied::gives_access;
 use crate::paths::{is_plain, without_parents};
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
+use crate::scripts::Scripts;
 use crate::sources::Sources;
 use crate::store::{Store, now_s};
 use crate::system::answer;
@@ -46,6 +47,8 @@ pub struct Shelf {
     pub plugins: Plugins,
     /// What sources name.
     pub sources: Sources,
+    /// What scripts ask their interpreters for.
+    pub scripts: Scripts,
     /// Held for writing while our own linking moves a file's change time and that is not noted yet.
     pub linking: RwLock<()>,
 }
@@ -193,11 +196,12 @@ impl Shelf {
     /// Reads and hashes all, and writes the entry.
     pub fn put(&self, taken: Taken) -> Result<(), Refusal> {
         let Taken { compiled, inputs, outputs } = taken;
-        let knows = Knowledge { inputs: &self.inputs, plugins: &self.plugins, sources: &self.sources };
+        let Self { inputs: known, plugins, sources, scripts, .. } = self;
+        let knows = Knowledge { inputs: known, plugins, sources, scripts };
         let (mut expectations, words) = expectations(&compiled, &inputs, &knows)?;
         let Compiled { invocation, command, seen, .. } = &compiled;
         let exposed = command.family.exposed();
-        let needles = needles(&command.roots, &invocation.argv, exposed.mangles);
+        let needles = needles(&command.roots, exposed, seen.strangers);
         // `-M` prints the rule that `-MD` writes.
         let way = fold::of_programs(seen.contents.keys().map(Vec::as_slice));
         let stdout = Template::of_depfile(&compiled.stdout, &command.roots, way);

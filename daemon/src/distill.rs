@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use zcache_proto::trace;
 
-use crate::clocks::tells_time;
+use crate::clocks::{Beginnings, tells_time};
 use crate::compilers::toolchain::owns;
 use crate::compilers::zig::is_launcher;
 use crate::compilers::{EnvRule, Family};
@@ -45,14 +45,16 @@ pub fn distill(records: &[Record<'_>], family: &dyn Family, call: &Invocation, s
     let (made, out) = (BTreeSet::new(), Distilled::default());
     let mut distiller = Distiller { family, env, argv, scene, images: &images, made, movable: MOVABLE, out };
     distiller.programs();
+    let beginnings = Beginnings::of(records, &images);
     for (index, record) in records.iter().enumerate() {
         if let Some(asked) = images.starts.asked_by(index).filter(|_| !images.is_exempt(index)) {
             distiller.started(&records[asked], record);
         }
-        if !images.is_exempt(index) && !distiller.calls_back(index, record) {
+        if !images.is_exempt(index) && !beginnings.covers(index) && !distiller.calls_back(index, record) {
             distiller.record(record, images.of_record(index), images.starts.failure(index));
         }
     }
+    distiller.out.scripts = beginnings.scripts;
     distiller.finish()
 }
 
@@ -289,7 +291,6 @@ impl Distiller<'_, '_> {
         self.out.absent.retain(|path| !covers(&made, path));
         self.out.exists.retain(|path, _| !covers(&made, path));
         self.out.links.retain(|path, _| !covers(&made, path));
-        self.out.started.retain(|path, _| !covers(&made, path));
         self.out.attributes.retain(|path| !covers(&made, path));
         self.out.permissions.retain(|path| !covers(&made, path));
         let contents = &self.out.contents;

@@ -20,7 +20,7 @@ fn identity(path: &str) -> Identity {
 fn record(kind: u16, a: &'static str) -> Record<'static> {
     let started = |identities: [Identity; 2]| {
         let [file, executable] = identities.map(trace::identity_bytes);
-        trace::target_parts(&file, &executable, b"", b"").concat().leak()
+        trace::target_parts(&file, &executable, [b""; 3]).concat().leak()
     };
     let b: &[u8] = match kind {
         trace::START => trace::identity_bytes(identity(a)).to_vec().leak(),

@@ -7,6 +7,7 @@ use zcache_proto::Digest;
 use crate::compilers::toolchain::{is_below, parent};
 use crate::manifest::Kind;
 use crate::refusal::Refusal;
+use crate::scripts::Interpreter;
 use crate::system::Question;
 
 /// What a compile read, looked for and made.
@@ -65,6 +66,8 @@ pub struct Distilled {
     pub undated: BTreeSet<Vec<u8>>,
     /// Those among them of which it is not known what else was looked for because of them.
     pub unprobed: BTreeSet<Vec<u8>>,
+    /// Files read by interpreters that asked for the time when they began: a look at them says whether they use it.
+    pub scripts: BTreeMap<Vec<u8>, Interpreter>,
     /// Programs that could not be watched and that tell what they read.
     pub declaring: BTreeSet<Vec<u8>>,
     /// Files and links made.
@@ -128,6 +131,7 @@ impl Distilled {
             sources,
             undated,
             unprobed,
+            scripts,
             system,
             declaring,
             outputs,
@@ -167,6 +171,7 @@ impl Distilled {
         self.sources.extend(sources);
         self.undated.extend(undated);
         self.unprobed.extend(unprobed);
+        self.scripts.extend(scripts);
         self.declaring.extend(declaring);
         self.outputs.extend(outputs);
         self.directories.extend(directories);
@@ -183,7 +188,6 @@ impl Distilled {
         self.absent.retain(|path| !covers(&made, path));
         self.exists.retain(|path, _| !covers(&made, path));
         self.links.retain(|path, _| !covers(&made, path));
-        self.started.retain(|path, _| !covers(&made, path));
         self.attributes.retain(|path| !covers(&made, path));
         self.permissions.retain(|path| !covers(&made, path));
         self.listings.retain(|path, _| !covers(&made, path));

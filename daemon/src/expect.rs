@@ -11,12 +11,13 @@ use zcache_proto::Digest;
 use crate::compiled::{Compiled, Input};
 use crate::compilers::toolchain::{file_name, is_compilers_header};
 use crate::distill::DATE;
-use crate::facts::{attributes as attributes_of, library, listing, look, which};
+use crate::facts::{self, library, listing, look, which};
 use crate::inputs::{Inputs, Stamp, path};
 use crate::manifest::{Attributes, Expectation, Kind, by_role};
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
 use crate::roles::{Role, RolePath};
+use crate::scripts::Scripts;
 use crate::sources::{Marks, Sources};
 use crate::twins::{Look, twins};
 
@@ -32,6 +33,8 @@ pub struct Knowledge<'a> {
     pub plugins: &'a Plugins,
     /// What sources name.
     pub sources: &'a Sources,
+    /// What scripts ask their interpreters for.
+    pub scripts: &'a Scripts,
 }
 
 /// All that has to hold, in no order, and what the project's sources name.
@@ -40,7 +43,8 @@ pub fn expectations(
     inputs: &[Input],
     knows: &Knowledge<'_>,
 ) -> Result<(Vec<Expectation>, Marks), Refusal> {
-    let mut all = Expectations { compiled, all: Vec::new(), marks: Marks::default() };
+    let marks = Marks::of_arguments(&compiled.command.family.exposed().all);
+    let mut all = Expectations { compiled, all: Vec::new(), marks };
     all.contents(inputs, knows)?;
     all.listings()?;
     all.names();
@@ -78,10 +82,16 @@ impl Expectations<'_> {
                 self.words(at, marks)?;
                 sources.entry(digest).or_default().push(input);
             }
+            if let Some(reader) = seen.scripts.get(at) {
+                let tells = knows.scripts.tells_time(path(at), digest, *reader);
+                if tells.map_err(|_| Refusal::Changed(at.clone()))? {
+                    return Err(Refusal::Clock);
+                }
+            }
             self.all.push(Expectation::Content(self.by(at), digest));
         }
         if environment {
-            self.all.push(Expectation::Environment(self.compiled.invocation.env.digest()));
+            self.all.push(Expectation::Environment(facts::environment(&self.compiled.invocation)));
         }
         self.twins(sources);
         Ok(())
@@ -211,14 +221,14 @@ impl Expectations<'_> {
         let Compiled { seen, command, .. } = self.compiled;
         let by = |at: &[u8]| command.roots.role_of(at);
         let attributes = |at: &Vec<u8>| {
-            let told = attributes_of(at)?;
+            let told = facts::attributes(at)?;
             let is_steady = told.is_file() || self.is_steady(at);
             let mtime_ns = told.mtime_ns.filter(|_| is_steady);
             Some(Expectation::Attributes(by(at), Attributes { mtime_ns, ..told }))
         };
         let told: Vec<_> = seen.attributes.iter().filter_map(attributes).collect();
         self.all.extend(told);
-        let permissions = |at: &Vec<u8>| Some(Attributes { mtime_ns: None, ..attributes_of(at)? });
+        let permissions = |at: &Vec<u8>| Some(Attributes { mtime_ns: None, ..facts::attributes(at)? });
         self.all
             .extend(seen.permissions.iter().filter_map(|at| Some(Expectation::Attributes(by(at), permissions(at)?))));
         self.all.extend(seen.absent.iter().chain(&seen.absent_before).map(|at| Expectation::Absent(by(at))));

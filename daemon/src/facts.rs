@@ -1,5 +1,6 @@
 //! Facts on disk: what is true now for one look-up, each path asked once.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -101,7 +102,7 @@ impl Facts for Disk<'_> {
     }
 
     fn environment(&mut self) -> Digest {
-        *self.environment.get_or_insert_with(|| self.invocation.env.digest())
+        *self.environment.get_or_insert_with(|| environment(self.invocation))
     }
 
     fn system(&mut self, question: Question) -> Option<Digest> {
@@ -146,6 +147,32 @@ pub fn listing(at: &[u8]) -> io::Result<Digest> {
     }
     names.sort_unstable();
     Ok(Digest::of(&postcard::to_stdvec(&names).map_err(io::Error::other)?))
+}
+
+/// Digest of all variables. By which way a build was led to zcache is no difference: what names the client as a wrapper
+/// says nothing but that, and PATH counts without the directories of links to it.
+pub fn environment(invocation: &Invocation) -> Digest {
+    let identity = |at: &[u8]| fs::metadata(path(at)).map(|meta| (meta.dev(), meta.ino())).ok();
+    let is_client = |at: &[u8]| invocation.client.is_some() && identity(at) == invocation.client;
+    let is_wrapper = |name: &[u8]| name.ends_with(b"_WRAPPER") || name.ends_with(b"_COMPILER_LAUNCHER");
+    let is_named = |value: &[u8]| match value.contains(&b'/') {
+        true => is_client(value),
+        false => {
+            search(invocation.env.get(b"PATH").unwrap_or_default(), value, &invocation.cwd).any(|at| is_client(&at))
+        }
+    };
+    invocation.env.digest(|name, value| match name {
+        // The cc crate alone asks for the one, ccache for the other.
+        b"CC_KNOWN_WRAPPER_CUSTOM" | b"CCACHE_DISABLE" => None,
+        b"PATH" => {
+            let is_ours =
+                |dir: &&[u8]| dir.ends_with(b"/bin") && is_client(&[dir, b"/../wrapper/sccache".as_slice()].concat());
+            let others: Vec<&[u8]> = value.split(|&b| b == b':').filter(|dir| !is_ours(dir)).collect();
+            Some(Cow::Owned(others.join(&b':')))
+        }
+        _ if is_wrapper(name) && is_named(value) => None,
+        _ => Some(Cow::Borrowed(value)),
+    })
 }
 
 /// The program that `name` means along PATH, the client's own links passed over.

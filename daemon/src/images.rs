@@ -102,6 +102,16 @@ impl Images {
         self.of_record[index].map(|image| &self.images[image])
     }
 
+    /// The number of the image of the record at `index`.
+    pub fn number_of(&self, index: usize) -> Option<usize> {
+        self.of_record[index]
+    }
+
+    /// The image of a number.
+    pub fn number(&self, number: usize) -> &Image {
+        &self.images[number]
+    }
+
     /// Whether the record at `index` is a zcache client's own doing.
     pub fn is_exempt(&self, index: usize) -> bool {
         self.of_record(index).is_some_and(|image| image.exempt)

@@ -1,5 +1,7 @@
 //! Invocation: one compiler command as the client saw it. Pure data; what the command means is for `compilers`.
 
+use std::borrow::Cow;
+
 use zcache_proto::{Digest, v1};
 
 use crate::manifest::Terminal;
@@ -33,8 +35,9 @@ impl Env {
 }
 
 impl Env {
-    /// Digest of all variables but those that are new in every build: the jobserver's, the shell's own counters, ours.
-    pub fn digest(&self) -> Digest {
+    /// Digest of all variables but those that are new in every build: the jobserver's, the shell's own counters, ours. A
+    /// value counts as `shown` makes of it, and not at all where that is none.
+    pub fn digest<'a>(&'a self, shown: impl Fn(&'a [u8], &'a [u8]) -> Option<Cow<'a, [u8]>>) -> Digest {
         const NOISE: &[&[u8]] = &[
             b"CARGO_MAKEFLAGS",
             b"MAKEFLAGS",
@@ -47,7 +50,8 @@ impl Env {
             b"_",
         ];
         let counts = |name: &[u8]| !NOISE.contains(&name) && !name.starts_with(b"ZCACHE_");
-        let mut all: Vec<_> = self.iter().filter(|(name, _)| counts(name)).collect();
+        let counting = self.iter().filter(|(name, _)| counts(name));
+        let mut all: Vec<_> = counting.filter_map(|(name, value)| Some((name, shown(name, value)?))).collect();
         all.sort_unstable();
         Digest::of(&postcard::to_stdvec(&all).expect("plain data in memory is always serialisable"))
     }

@@ -47,6 +47,8 @@ pub enum Refusal {
     StrangeOutput(Vec<u8>),
     /// A nested compile inside it could not be followed.
     Nested,
+    /// Its results have gone unused again and again, because this variable is another each time.
+    Unused(Vec<u8>),
     /// The store's disk has no room.
     StoreFull,
     /// The store cannot be written.
@@ -80,6 +82,7 @@ impl Refusal {
             Self::Undeclared(_) => "declared_input_not_observed",
             Self::StrangeOutput(_) => "strange_output",
             Self::Nested => "nested_unknown",
+            Self::Unused(_) => "never_used",
             Self::StoreFull => "store_full",
             Self::StoreReadOnly => "store_read_only",
             Self::Store(_) => "store_failed",
@@ -103,7 +106,8 @@ impl fmt::Display for Refusal {
             | Self::Moves(path)
             | Self::Changed(path)
             | Self::Undeclared(path)
-            | Self::StrangeOutput(path) => write!(f, ": {}", String::from_utf8_lossy(path)),
+            | Self::StrangeOutput(path)
+            | Self::Unused(path) => write!(f, ": {}", String::from_utf8_lossy(path)),
             Self::System(what) => write!(f, ": {what}"),
             Self::Client(text) | Self::Store(text) => write!(f, ": {text}"),
             Self::Trace(error) => write!(f, ": {error}"),

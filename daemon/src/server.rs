@@ -4,19 +4,15 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixListener as StdListener;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
-use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tonic::transport::Server;
 use zcache_proto::endpoint::Endpoint;
-use zcache_proto::private::{self, NotPrivate};
+use zcache_proto::private;
 use zcache_proto::v1::cache_server::CacheServer;
 use zcache_proto::{MESSAGE_LIMIT, v1};
 
@@ -24,18 +20,20 @@ use crate::address;
 use crate::builds::Builds;
 use crate::cache::Cache;
 use crate::callers::calls;
+use crate::claim::{Activation, ServeError, identity, listen, open, take_lock};
 use crate::commit::Shelf;
 use crate::config::Config;
 use crate::directories::Directories;
 use crate::failpoint::{self, Point};
 use crate::inputs::Inputs;
 use crate::plugins::Plugins;
+use crate::scripts::Scripts;
 use crate::scrub::Patrol;
 use crate::service::Service;
 use crate::sources::Sources;
 use crate::stats::Stats;
 use crate::status;
-use crate::store::{OpenError, Store};
+use crate::store::Store;
 use crate::wire::now_ns;
 
 /// Longest piece in which a message comes, bytes: most traces need one, where the protocol's usual 16 KiB make many.
@@ -48,80 +46,6 @@ const IDLE: Duration = Duration::from_secs(30 * 60);
 const QUIET: Duration = Duration::from_secs(60);
 /// How long requests under way may take to end once the daemon is to stop.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long to wait for an earlier daemon of this socket to finish.
-const TAKE_OVER: Duration = Duration::from_secs(5);
-
-/// How long a daemon that holds the store may take to say where it serves. A client waits no longer for its own.
-const COMING_UP: Duration = Duration::from_millis(600);
-
-/// Whoever only looks whether there is a daemon holds the lock no longer than this.
-const MOMENTARY: Duration = Duration::from_millis(100);
-
-/// What started the daemon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// systemd handed over the socket.
-    Systemd,
-    /// A client that found none.
-    Client,
-    /// A person.
-    Manual,
-}
-
-impl Activation {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Systemd => "systemd",
-            Self::Client => "client",
-            Self::Manual => "manual",
-        }
-    }
-}
-
-/// Why the daemon does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The socket has a daemon. No error: whoever asks for one has one.
-    #[error("a daemon is already running on {0}")]
-    AlreadyRunning(String),
-    /// The directory of the socket is not the user's own.
-    #[error(transparent)]
-    Place(#[from] NotPrivate),
-    /// Something else is where the socket should be.
-    #[error("{0} is not a socket; remove it, or set ZCACHE_SOCKET to another path")]
-    NotASocket(String),
-    /// The store has a daemon.
-    #[error(
-        "the store {} is in use by another daemon, at {socket}; stop it, or set ZCACHE_DIR to another directory",
-        dir.display()
-    )]
-    Served {
-        /// The store.
-        dir: PathBuf,
-        /// Where.
-        socket: String,
-    },
-    /// It has one that does its clients no good.
-    #[error(
-        "the store {} is in use by another daemon, whose socket {socket} cannot be reached from here ({why}); stop it, \
-         or set ZCACHE_DIR to another directory",
-        dir.display()
-    )]
-    OutOfReach {
-        /// The store.
-        dir: PathBuf,
-        /// Where it says that it is.
-        socket: String,
-        /// Why not.
-        why: String,
-    },
-    /// The store says no.
-    #[error(transparent)]
-    Store(#[from] OpenError),
-    /// The system says no.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-}
 
 /// Runs the daemon until it is told to stop.
 pub async fn serve(config: Config, endpoint: Endpoint, activation: Activation) -> Result<(), ServeError> {
@@ -143,6 +67,7 @@ pub async fn serve(config: Config, endpoint: Endpoint, activation: Activation) -
         uptime_s: 0,
         socket: name(),
         activation: activation.word().to_owned(),
+        log: config.log.clone(),
     };
     let stop = Arc::new(Notify::new());
     let service = CacheServer::new(Service::new(Arc::clone(&cache), about, Arc::clone(&stop)))
@@ -186,37 +111,6 @@ pub async fn serve(config: Config, endpoint: Endpoint, activation: Activation) -
     Ok(())
 }
 
-/// The store; none where another daemon serves it and this one's clients now find that. One that is about to come up or
-/// on its way out is waited for.
-async fn open(config: &Config, endpoint: &Endpoint, activation: Activation) -> Result<Option<Store>, ServeError> {
-    let (until, soon) = (Instant::now() + TAKE_OVER, Instant::now() + COMING_UP);
-    loop {
-        let error = match Store::open(&config.dir, config.max_size) {
-            Err(error @ OpenError::InUse(_)) => error,
-            opened => return Ok(Some(opened?)),
-        };
-        if let Some(socket) = address::of(&config.dir) {
-            let (dir, name) = (config.dir.clone(), socket.display().to_string());
-            match address::reach(&socket).await {
-                Ok(pid) if variable("LISTEN_FDS").is_some() => address::end(pid),
-                Ok(_) if activation == Activation::Client => {
-                    address::lead(&endpoint.socket, &socket)?;
-                    tracing::info!(socket = name, "the store has a daemon: clients of this socket are led there");
-                    return Ok(None);
-                }
-                Ok(_) => return Err(ServeError::Served { dir, socket: name }),
-                // A killed one may have left it, and the next has not said yet where it is.
-                Err(why) if Instant::now() >= soon => return Err(ServeError::OutOfReach { dir, socket: name, why }),
-                Err(_) => {}
-            }
-        }
-        if Instant::now() >= until {
-            return Err(error.into());
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 /// A client that starts a daemon waits at the other end of standard output for a byte.
 fn tell_starter() -> io::Result<()> {
     let is_pipe = fs::metadata("/proc/self/fd/1").is_ok_and(|meta| meta.file_type().is_fifo());
@@ -238,6 +132,7 @@ fn cache(store: Store) -> Cache {
         directories: Directories::default(),
         plugins: Plugins::default(),
         sources: Sources::default(),
+        scripts: Scripts::default(),
         linking: std::sync::RwLock::new(()),
     };
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2));
@@ -317,49 +212,8 @@ async fn walk(cache: &Arc<Cache>, patrol: Option<Patrol>) -> Option<Patrol> {
     tokio::task::spawn_blocking(step).await.ok()
 }
 
-/// Which file is at the path, if any.
-fn identity(at: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(at).map(|meta| (meta.dev(), meta.ino())).ok()
-}
-
 fn lock_stats(cache: &Cache) -> Stats {
     crate::inputs::lock(&cache.stats).clone()
-}
-
-/// The socket from systemd, or a new one in place of a dead daemon's.
-fn listen(endpoint: &Endpoint, activation: Activation) -> Result<(UnixListener, Activation), ServeError> {
-    if let Some(listener) = listenfd::ListenFd::from_env().take_unix_listener(0)? {
-        listener.set_nonblocking(true)?;
-        return Ok((UnixListener::from_std(listener)?, Activation::Systemd));
-    }
-    match fs::symlink_metadata(&endpoint.socket) {
-        Ok(meta) if !meta.file_type().is_socket() && !meta.is_symlink() => {
-            return Err(ServeError::NotASocket(endpoint.socket.display().to_string()));
-        }
-        // The lock is ours, so whoever bound it is gone; and so is whoever it leads to, for the store is ours.
-        Ok(_) => fs::remove_file(&endpoint.socket)?,
-        Err(_) => {}
-    }
-    let listener = StdListener::bind(&endpoint.socket)?;
-    failpoint::reached(Point::Bound);
-    fs::set_permissions(&endpoint.socket, fs::Permissions::from_mode(0o600))?;
-    listener.set_nonblocking(true)?;
-    Ok((UnixListener::from_std(listener)?, activation))
-}
-
-/// The lock of this socket; none while another daemon serves it. One that is on its way out is waited for.
-async fn take_lock(at: &Path) -> io::Result<Option<Flock<File>>> {
-    let (until, momentary) = (Instant::now() + TAKE_OVER, Instant::now() + MOMENTARY);
-    loop {
-        let file = File::options().create(true).append(true).open(at)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(Some(lock)),
-            Err(_) if Instant::now() < momentary || (Instant::now() < until && !at.with_extension("sock").exists()) => {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            Err(_) => return Ok(None),
-        }
-    }
 }
 
 /// A variable of this process's environment.

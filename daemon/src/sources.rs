@@ -45,8 +45,12 @@ impl Marks {
         }
     }
 
-    /// What `text` names.
+    /// What `text` names. A precompiled header of gcc's holds every word that the compiler knows, whether its sources
+    /// named it or not: the clock tells of dates, since gcc asks for the time when it comes to one.
     pub fn of(text: &[u8]) -> Self {
+        if text.starts_with(b"gpch") {
+            return Self { own_path: true, ..Self::default() };
+        }
         let names = |words: &[&str]| words.iter().any(|word| memmem::find(text, word.as_bytes()).is_some());
         Self {
             date: names(&["__DATE__", "__TIME__"]),
@@ -55,6 +59,15 @@ impl Marks {
             own_path: OWN_PATH.iter().any(|word| computes_on(text, word.as_bytes())),
             absolute: takes_in_absolute(text),
         }
+    }
+}
+
+impl Marks {
+    /// What arguments name: a macro may be defined in one, and another character set hides a path from a search.
+    pub fn of_arguments(arguments: &[Vec<u8>]) -> Self {
+        let text = arguments.join(&b'\n');
+        let hides = memmem::find(&text, b"exec-charset").is_some();
+        Self { own_path: hides || OWN_PATH.iter().any(|word| computes_on(&text, word.as_bytes())), ..Self::default() }
     }
 }
 
@@ -118,6 +131,7 @@ mod tests {
         assert_eq!(Marks::of(b"#define T __TIME__"), Marks { date: true, ..Marks::default() });
         assert_eq!(Marks::of(b"\"\" __TIMESTAMP__"), Marks { timestamp: true, ..Marks::default() });
         assert_eq!(Marks::of(b"asm(\".incbin\")"), Marks { probes: true, ..Marks::default() });
+        assert_eq!(Marks::of(b"gpch __DATE__ __TIMESTAMP__"), Marks { own_path: true, ..Marks::default() });
         assert_eq!(Marks::of(b"unsigned h = hash(__FILE__);"), Marks { own_path: true, ..Marks::default() });
         assert_eq!(Marks::of(b"#define __cpp_lib_source_location 1"), Marks::default());
         assert_eq!(Marks::of(b"#define a(e) __assert_fail(#e, __FILE__, __LINE__)"), Marks::default());

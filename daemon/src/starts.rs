@@ -170,7 +170,7 @@ mod tests {
         let (pid, parent) = words[0].split_once('<').unwrap_or((words[0], "0"));
         let number = |text: &str| text.parse::<u64>().unwrap();
         let program = words.last().copied().unwrap();
-        let target = trace::target_parts(&file(program), &file(program), b"", b"").concat().leak();
+        let target = trace::target_parts(&file(program), &file(program), [b""; 3]).concat().leak();
         let (kind, value, b): (u16, u64, &[u8]) = match words[1] {
             "entry" => (trace::ENTRY, 0, target),
             "exec" => (trace::EXEC, 0, target),

@@ -34,12 +34,12 @@ impl Driver {
 
 /// Whether a file of this name is another cache or distributor.
 pub fn is_cache(name: &[u8]) -> bool {
-    is_one_of(name, &CACHES)
+    is_one_of(unversioned(name), &CACHES)
 }
 
 /// Whether a file of this name is a cache that hands its compiles to a server of its own.
 pub fn is_served(name: &[u8]) -> bool {
-    is_one_of(name, &SERVED)
+    is_one_of(unversioned(name), &SERVED)
 }
 
 /// The part after the last slash.
@@ -51,11 +51,15 @@ fn is_c(name: &[u8]) -> bool {
     if is_one_of(name, &OTHERS) {
         return true;
     }
-    let bare = split_last(name, b'-').filter(|(_, version)| is_version(version)).map_or(name, |(bare, _)| bare);
+    let bare = unversioned(name);
     match split_last(bare, b'-') {
         Some((target, base)) => is_target(target) && is_one_of(base, &C),
         None => is_one_of(bare, &C),
     }
+}
+
+fn unversioned(name: &[u8]) -> &[u8] {
+    split_last(name, b'-').filter(|(_, version)| is_version(version)).map_or(name, |(bare, _)| bare)
 }
 
 fn is_version(text: &[u8]) -> bool {
@@ -67,7 +71,7 @@ fn is_target(text: &[u8]) -> bool {
     let is_part = |part: &[u8]| {
         !part.is_empty() && part.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte == b'.')
     };
-    text.iter().any(|byte| *byte == b'-') && text.split(|byte| *byte == b'-').all(is_part)
+    text.contains(&b'-') && text.split(|byte| *byte == b'-').all(is_part)
 }
 
 fn is_one_of(name: &[u8], names: &[&[u8]]) -> bool {
@@ -102,7 +106,13 @@ mod tests {
 
     #[test]
     fn caches_by_name() {
-        assert!(is_cache(b"ccache") && is_cache(b"sccache") && !is_cache(b"zcache") && !is_cache(b"gcc"));
+        assert!(
+            is_cache(b"ccache")
+                && is_cache(b"ccache-4.8.2")
+                && is_cache(b"sccache")
+                && !is_cache(b"zcache")
+                && !is_cache(b"gcc")
+        );
         assert!(SERVED.iter().all(|name| is_cache(name)) && !is_served(b"ccache"));
         assert_eq!((file_name(b"/a/b"), file_name(b"b"), file_name(b"/")), (&b"b"[..], &b"b"[..], &b""[..]));
     }

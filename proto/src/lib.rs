@@ -1,6 +1,6 @@
 //! The contract between zcache's programs: the messages of `zcache.proto`, digests, the trace's records, and the rules
-//! that say where the socket is, which directories are a user's alone and which programs are compilers. Knows neither the
-//! daemon nor the client.
+//! that say where the socket is, which directories are a user's alone and which programs are compilers. Knows neither
+//! the daemon nor the client.
 
 pub mod digest;
 pub mod driver;

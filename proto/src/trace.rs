@@ -89,7 +89,7 @@ pub const EXIT: u16 = 20;
 /// The process is a zcache client and is no longer recorded, but for programs that it starts without a trace of their
 /// own: what it does is reported by itself.
 pub const EXEMPT: u16 = 21;
-/// The client that made the trace is about to start the first program. `a` and `b` as for [`EXEC`].
+/// The client that made the trace is about to start the first program. `a` and `b` as for [`EXEC`]; its time is 0.
 pub const ENTRY: u16 = 22;
 /// The machine was asked something. `value`: what, from [`HOST`] on.
 pub const SYSTEM: u16 = 30;
@@ -158,7 +158,7 @@ pub const IDENTITY_LEN: usize = 16;
 
 /// What [`EXEC`], [`SPAWN`] and [`ENTRY`] are to start. Whatever begins with another executable is not that program.
 ///
-/// In the record: the file's identity, that of its executable, then the interpreter's path, a zero byte, and the name.
+/// In the record: the file's identity, that of its executable, then the three texts with a zero byte between them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Target<'a> {
     /// The file that is named.
@@ -169,15 +169,18 @@ pub struct Target<'a> {
     pub interpreter: &'a [u8],
     /// The name, where it was searched in PATH.
     pub name: &'a [u8],
+    /// The argument that is the script to read, if the program is an interpreter: the first behind
+    /// nothing but plain options ([`is_plain_option`]).
+    pub argument: &'a [u8],
 }
 
 impl<'a> Target<'a> {
     /// From the record.
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
         let (file, executable) = (identity(bytes)?, identity(bytes.get(IDENTITY_LEN..)?)?);
-        let texts = bytes.get(2 * IDENTITY_LEN..)?;
-        let end = texts.iter().position(|&byte| byte == 0)?;
-        Some(Self { file, executable, interpreter: &texts[..end], name: &texts[end + 1..] })
+        let mut texts = bytes.get(2 * IDENTITY_LEN..)?.splitn(3, |&byte| byte == 0);
+        let (interpreter, name, argument) = (texts.next()?, texts.next()?, texts.next()?);
+        Some(Self { file, executable, interpreter, name, argument })
     }
 }
 
@@ -185,10 +188,19 @@ impl<'a> Target<'a> {
 pub const fn target_parts<'a>(
     file: &'a [u8; IDENTITY_LEN],
     executable: &'a [u8; IDENTITY_LEN],
-    interpreter: &'a [u8],
-    name: &'a [u8],
-) -> [&'a [u8]; 5] {
-    [file, executable, interpreter, &[0], name]
+    texts: [&'a [u8]; 3],
+) -> [&'a [u8]; 7] {
+    let [interpreter, name, argument] = texts;
+    [file, executable, interpreter, &[0], name, &[0], argument]
+}
+
+/// Whether `argument` cannot be, hold or announce a piece of code: a word of letters, or a few letters that a dash joins.
+pub fn is_plain_option(argument: &[u8]) -> bool {
+    let [b'-', rest @ ..] = argument else { return false };
+    match rest {
+        [b'-', word @ ..] => word.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'-')),
+        _ => (1..=2).contains(&rest.len()),
+    }
 }
 
 /// The identity at the start of `bytes`.

@@ -58,7 +58,7 @@ pub fn parse(invocation: &Invocation, argv: &[Vec<u8>]) -> Result<(Cc, Roots, St
         };
     }
     let zig = zig::is_behind(called).then(|| Zig::of(arguments, invocation));
-    let exposed = Exposed { mangles: true, ..Exposed::default() };
+    let exposed = Exposed { all: arguments.to_vec(), mangles: true, ..Exposed::default() };
     let mut cc = Cc { name: family_name(called), cwd: invocation.cwd.clone(), exposed, zig, ..Cc::default() };
     cc.read(arguments);
     let stands_in = cc.compiles && cc.names_source();

@@ -190,11 +190,6 @@ fn has_stdin(invocation: &Invocation, names: &[Vec<u8>]) -> Result<(), Bypass> {
     if unread { Err(Bypass::UnreadStdin) } else { Ok(()) }
 }
 
-/// Whether programs of this name compile, however they are called.
-pub fn is_compiler(name: &[u8]) -> bool {
-    rustc::is_rustc(name) || cc::is_driver(name)
-}
-
 /// Whether a command is rustc's: by its name, or by its shape where a stand-in is called as rustc is.
 fn is_rustc(argv: &[Vec<u8>]) -> bool {
     let shape = |argument: &Vec<u8>| {

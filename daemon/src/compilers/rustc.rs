@@ -43,7 +43,8 @@ pub fn parse(invocation: &Invocation, argv: &[Vec<u8>]) -> Result<(Rustc, Roots,
     if invocation.env.get(b"__CARGO_FIX_PLZ").is_some() {
         return Err(Bypass::CargoFix);
     }
-    let mut rustc = Rustc::default();
+    let exposed = Exposed { all: argv[1..].to_vec(), ..Exposed::default() };
+    let mut rustc = Rustc { exposed, ..Rustc::default() };
     let mut named = is_rustc(&argv[0]);
     let mut arguments = argv[1..].iter().peekable();
     // A workspace wrapper gets the path of rustc as its first argument.

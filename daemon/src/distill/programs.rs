@@ -53,7 +53,8 @@ impl Distiller<'_, '_> {
         if interpreter.is_empty() {
             return self.leads(called, Some(runs));
         }
-        self.reads(called.clone(), Reading { time_ns: asked.time_ns, inode });
+        // Whoever replaced it before the interpreter began has changed the inode.
+        self.reads(called.clone(), Reading { time_ns: start.time_ns, inode });
         self.leads(called, None);
         self.leads(tidy(interpreter), Some(runs));
     }
