@@ -143,7 +143,6 @@ fn scripts_are_followed_and_stored() {
         ("/bin/sh", "$(nproc)", "taskset -c 0"),
         ("/bin/sh", "$(ulimit -n)", "prlimit --nofile=512:"),
         ("/bin/dash", "1", "env"),
-        ("/bin/busybox sh", "2", "env"),
     ] {
         let world = World::new();
         world.write(&[("p/x.c", "int x = N;\n")]);
