@@ -193,3 +193,14 @@ fn a_stream_that_is_closed_stays_closed() {
     matrix.all(Expected::Bypassed("closed_stream"), &lines);
     matrix.all(Expected::Stored, &["%gcc -Wall -c w.c <&-"]);
 }
+
+/// What goes to or comes from a descriptor by its number is seen by what becomes of the file.
+#[test]
+fn what_went_through_a_descriptor_by_number_is_not_stored() {
+    let matrix = Matrix::new(FILES);
+    matrix.world.script("shouts", "#!/bin/sh\necho said >&3\nexec gcc \"$@\"\n");
+    matrix.world.script("listens", "#!/bin/sh\nread -r x\nexec gcc -DH=$x \"$@\"\n");
+    let lines = ["% ../shouts -c m.c -o out/m.o 3>out/said", "echo 5 > n; % ../listens -c m.c -o out/m.o < n"];
+    matrix.all(Expected::Refused("used_given_descriptor"), &lines);
+    matrix.all(Expected::Stored, &["%gcc -c m.c -o out/m.o < h.h 3>out/said"]);
+}

@@ -280,3 +280,42 @@ fn a_file_that_a_macro_writes_comes_back() {
         }
     }
 }
+
+/// What is asked for without its time, and what a fresh clone leaves of it.
+#[test]
+fn a_time_that_was_not_asked_for_does_not_count() {
+    let c = "extern \"C\" { fn access(p: *const u8, m: i32) -> i32;
+        fn statx(d: i32, p: *const u8, f: i32, m: u32, b: *mut u64) -> i32; } let mut b = [0_u64; 64];";
+    for body in [
+        format!("{c} let _ = &mut b; unsafe {{ access(c\"data/f\".as_ptr().cast(), 2) }}.to_string()"),
+        format!(
+            "{c} unsafe {{ statx(-100, c\"data/f\".as_ptr().cast(), 0, 3, b.as_mut_ptr()) }}; (b[3] >> 32).to_string()"
+        ),
+    ] {
+        let world = World::new();
+        fixture::write_macro(&world, &body, LINKINGS[0]);
+        let compile = || {
+            world.remove("p/out");
+            run(&mut fixture::app(&world, true));
+            world.total("hits")
+        };
+        fixture::settle(&|| world.write(&[("p/data/f", "one")]));
+        compile();
+        for (number, change) in ["touch p/data/f", "rm p/data/f; echo other > p/data/f"].iter().enumerate() {
+            fixture::settle(&|| drop(run(world.command("sh").args(["-c", change]))));
+            assert_eq!(compile(), number as u64 + 1, "{change}: {}", world.log());
+        }
+        fixture::settle(&|| drop(run(world.command("chmod").args(["755", "p/data/f"]))));
+        assert_eq!(compile(), 2, "{}", world.log());
+    }
+}
+
+/// Of a directory too.
+#[test]
+fn the_time_of_a_directory() {
+    let body = "format!(\"{:?}\", std::fs::metadata(\"data\").unwrap().modified().unwrap())";
+    macro_follows(body, CARGOS, &|world, follows| {
+        let date = |time: &str| drop(run(world.command("touch").args(["-d", time, "p/data"])));
+        follows(&[(&|| date("2001-01-01"), &[]), (&|| date("2002-02-02"), &[])]);
+    });
+}

@@ -10,6 +10,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("client/command/run.rs", "sets the signal mask between fork and exec, so that the build has its own"),
     ("client/observer/", "lives in other programs, below their C library: every function is called by C and calls C"),
     ("client/src/compile.rs", "makes system calls between fork and exec, and resets a signal's handler"),
+    ("client/src/given.rs", "looks at descriptors by number"),
     ("client/src/interrupt.rs", "sets what signals do while a compiler runs"),
     ("client/src/materialize.rs", "the ioctl that clones a file"),
     ("client/src/parent.rs", "calls what the observer in its own process exports"),

@@ -92,7 +92,7 @@ fn source_on_standard_input_is_part_of_the_question() {
     assert_eq!(compile("fn main() { println!(\"one\") }"), "one");
     assert_eq!(compile("fn main() { println!(\"two\") }"), "two");
     assert_eq!(compile("fn main() { println!(\"one\") }"), "one");
-    assert_eq!(world.total("hits"), 1);
+    assert_eq!(world.total("hits"), 1, "{}", world.log());
 }
 
 #[test]

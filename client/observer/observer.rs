@@ -33,6 +33,7 @@ mod redirect;
 mod session;
 mod spawn;
 mod sys;
+mod system;
 #[path = "../../proto/src/trace.rs"]
 #[allow(dead_code)]
 mod trace;

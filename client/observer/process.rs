@@ -71,6 +71,11 @@ hook!(fn localtime(time: *const i64) -> *mut c_void, real, caller => {
     real(time)
 });
 
+hook!(fn mktime(fields: *mut c_void) -> isize, real, caller => {
+    clock_read(caller, &LOCAL_CALLERS, trace::LOCAL);
+    real(fields)
+});
+
 hook!(fn localtime_r(time: *const i64, fields: *mut c_void) -> *mut c_void, real, caller => {
     clock_read(caller, &LOCAL_CALLERS, trace::LOCAL);
     real(time, fields)

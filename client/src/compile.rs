@@ -18,6 +18,7 @@ use zcache_proto::endpoint::Endpoint;
 use zcache_proto::v1::{Miss, Outcome};
 
 use crate::command::Command;
+use crate::given::Given;
 use crate::interrupt::Watch;
 use crate::observe::{self, Entry, Trace};
 use crate::output::{is_unread, write_all};
@@ -73,6 +74,7 @@ pub fn compile(command: &Command, stdin: Option<File>, endpoint: &Endpoint, miss
         // SAFETY: the closure makes two system calls and allocates nothing.
         unsafe { process.pre_exec(die_with_parent(std::process::id())) };
     }
+    let given = Given::now();
     let watch = Watch::begin();
     let began = Instant::now();
     let mut child = process.spawn()?;
@@ -88,6 +90,7 @@ pub fn compile(command: &Command, stdin: Option<File>, endpoint: &Endpoint, miss
         Some(code) => outcome.exit_code = code,
         None => outcome.problem = "the compiler was killed".to_owned(),
     }
+    outcome.uses_given = given.is_used();
     outcome.trace = trace.as_ref().map(Trace::descriptor);
     Ok(Compiled { status, outcome, unwritten, interrupted: watch.is_interrupted(), _trace: trace })
 }

@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod compile;
+pub mod given;
 pub mod guide;
 pub mod interrupt;
 pub mod invocation;

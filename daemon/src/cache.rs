@@ -111,7 +111,8 @@ impl Cache {
         let client = client.ok_or_else(|| io::Error::other("the client is gone"))?;
         let program = fs::metadata(format!("/proc/{}/exe", client.pid)).ok();
         let pwd = name_of_cwd(&invocation);
-        let invocation = Invocation { client: program.map(|meta| (meta.dev(), meta.ino())), pwd, ..invocation };
+        let invocation =
+            Invocation { process: client.pid, client: program.map(|meta| (meta.dev(), meta.ino())), pwd, ..invocation };
         let command = sees_as_we_do(client.pid, &invocation.cwd)
             .and_then(|()| compilers::parse(&invocation, |file| argument_file(&invocation.cwd, file)))
             .map(|command| Arc::new(self.with_sources(command)));
@@ -164,7 +165,7 @@ impl Cache {
             }
             let entry = &manifest.entries[index];
             let hit = wire::hit(&entry.result, &command.roots, &store.cas, mtime_ns, asked.place.id).ok_or("new")?;
-            if let Some(place) = occupied::first(&hit.outputs) {
+            if let Some(place) = occupied::first(&hit.outputs, &store.dir.join("tmp")) {
                 tracing::debug!(command = command.summary, at = %place.display(), "an output's place is taken");
                 return Err("output_occupied");
             }
@@ -333,6 +334,9 @@ impl Cache {
         }
         if outcome.exit_code != 0 && !command.family.keeps_failure() {
             seen.refusals.insert(Refusal::Failed);
+        }
+        if outcome.uses_given {
+            seen.refusals.insert(Refusal::Given);
         }
         if !outcome.problem.is_empty() {
             seen.refusals.insert(Refusal::Client(outcome.problem.clone()));

@@ -26,6 +26,7 @@ use crate::refusal::Refusal;
 use crate::scripts::Scripts;
 use crate::sources::Sources;
 use crate::store::{Store, now_s};
+use crate::system::answer;
 use crate::template::{Template, names_root};
 
 /// Inputs no longer than this are read while the client waits, bytes.
@@ -85,6 +86,12 @@ impl Shelf {
             return Err(refusal.clone());
         }
         self.store.admits()?;
+        for (question, told) in &mut compiled.seen.system {
+            *told = answer(*question, compiled.invocation.process);
+            if told.is_none() {
+                return Err(Refusal::System("elsewhere"));
+            }
+        }
         let made = |at: &&Vec<u8>| compiled.seen.outputs.contains(*at) || compiled.seen.directories.contains(*at);
         let absent = compiled.seen.absent.iter().chain(compiled.seen.absent_before.iter().filter(|at| !made(at)));
         let mut names = View::new(&self.directories);

@@ -9,7 +9,7 @@ use crate::clocks::{Beginnings, tells_time};
 use crate::compilers::toolchain::owns;
 use crate::compilers::zig::is_launcher;
 use crate::compilers::{EnvRule, Family};
-use crate::distilled::{Distilled, Reading, covers, moved};
+use crate::distilled::{Distilled, Reading, covers};
 use crate::images::{Image, Images};
 use crate::invocation::{Env, Invocation};
 use crate::manifest::Kind;
@@ -106,7 +106,7 @@ impl Distiller<'_, '_> {
             trace::MODULE => self.module(path, record, image),
             trace::READ => self.opened(path, record, own, image),
             trace::WRITE => self.written(path, record, own),
-            trace::STAT => self.stat(path, record, own),
+            trace::STAT => self.stat(path, record, own, image),
             trace::LIST => self.listed(path, record, own || launches),
             trace::READLINK => self.link(path, record, own),
             trace::GETENV => self.variable(record, own),
@@ -123,6 +123,7 @@ impl Distiller<'_, '_> {
                 self.out.refusals.insert(Refusal::Socket);
             }
             trace::GETCWD if own => drop(self.out.told.insert(path)),
+            trace::SYSTEM if !own => self.asked_system(record.value, image),
             trace::GETCWD => self.out.asks_cwd = true,
             _ => {}
         }
@@ -204,7 +205,7 @@ impl Distiller<'_, '_> {
         }
     }
 
-    fn stat(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
+    fn stat(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool, image: Option<&Image>) {
         if record.errno != 0 {
             return self.missed(path, record.errno, own);
         }
@@ -213,9 +214,14 @@ impl Distiller<'_, '_> {
             0o040_000 => Some(Kind::Directory),
             _ => None,
         };
-        // A macro may use a file's length, which its content decides.
-        if !own && !self.is_internal(&path) {
+        // A shell looks at directories for their inodes, and builds make things in them all the time; a macro may use it.
+        let is_script = image.is_none_or(|image| !image.is_tool);
+        let is_timeless = record.has(trace::TIMELESS) || kind == Some(Kind::Directory) && is_script;
+        if !own && is_timeless && !self.is_internal(&path) {
+            self.out.permissions.insert(path.clone());
+        } else if !own && !self.is_internal(&path) {
             self.out.attributes.insert(path.clone());
+            // Its length may have been used, which its content decides.
             if kind == Some(Kind::File) {
                 return self.read(path, record);
             }
@@ -280,78 +286,13 @@ impl Distiller<'_, '_> {
         }
     }
 
-    fn written(&mut self, path: Vec<u8>, record: &Record<'_>, own: bool) {
-        if self.family.is_state(&path) {
-            return;
-        }
-        if self.out.contents.contains_key(&path) && !self.is_made(&path) {
-            self.out.refusals.insert(Refusal::RewritesInput(path.clone()));
-        }
-        let fresh = record.has(trace::TRUNCATE) || record.has(trace::EXCLUSIVE) || self.is_made(&path);
-        // It may append to what is there: only where nothing is, the result is all that there will be.
-        if !fresh && self.out.modified.insert(path.clone()) {
-            self.out.absent_before.insert(path.clone());
-        }
-        if record.has(trace::EXCLUSIVE) {
-            return self.make_new(path, own);
-        }
-        self.make(path);
-    }
-
-    /// Makes what cannot have been there before.
-    fn make_new(&mut self, path: Vec<u8>, own: bool) {
-        if !own && !self.is_internal(&path) {
-            self.out.absent_before.insert(path.clone());
-        }
-        self.make(path);
-    }
-
-    fn make(&mut self, path: Vec<u8>) {
-        if !self.family.is_state(&path) {
-            self.made.insert(path.clone());
-            self.out.outputs.insert(path);
-        }
-    }
-
-    fn directory(&mut self, path: Vec<u8>, own: bool) {
-        if !own && !self.is_internal(&path) {
-            self.out.absent_before.insert(path.clone());
-        }
-        if !self.family.is_state(&path) {
-            self.made.insert(path.clone());
-            self.out.directories.insert(path);
-        }
-    }
-
-    fn renamed(&mut self, from: Vec<u8>, to: Vec<u8>) {
-        if self.family.is_state(&from) && self.family.is_state(&to) {
-            return;
-        }
-        if !self.is_made(&from) {
-            self.out.refusals.insert(Refusal::Moves(from.clone()));
-        }
-        let outputs = moved(&mut self.out.outputs, &from, &to, &mut self.movable);
-        if outputs.and_then(|()| moved(&mut self.out.directories, &from, &to, &mut self.movable)).is_none() {
-            self.out.refusals.insert(Refusal::Moves(from));
-        }
-        self.made.insert(to);
-    }
-
-    fn removed(&mut self, path: Vec<u8>) {
-        self.out.outputs.remove(&path);
-        self.out.directories.remove(&path);
-        if !self.is_internal(&path) {
-            // Often an old output, about to be replaced.
-            self.out.modified.insert(path);
-        }
-    }
-
     fn finish(mut self) -> Distilled {
         let made = std::mem::take(&mut self.made);
         self.out.absent.retain(|path| !covers(&made, path));
         self.out.exists.retain(|path, _| !covers(&made, path));
         self.out.links.retain(|path, _| !covers(&made, path));
         self.out.attributes.retain(|path| !covers(&made, path));
+        self.out.permissions.retain(|path| !covers(&made, path));
         let contents = &self.out.contents;
         self.out.exists.retain(|path, _| !contents.contains_key(path));
         let appeared = self.out.absent.iter().find(|path| contents.contains_key(*path)).cloned();
@@ -362,7 +303,10 @@ impl Distiller<'_, '_> {
 
 /// Whether a record's first operand is the path of a file that something is done to.
 fn names_file(kind: u16) -> bool {
-    !matches!(kind, trace::START | trace::GETENV | trace::CLOCK | trace::SOCKET | trace::GETCWD | trace::EXIT)
+    !matches!(
+        kind,
+        trace::START | trace::GETENV | trace::CLOCK | trace::SOCKET | trace::GETCWD | trace::EXIT | trace::SYSTEM
+    )
 }
 
 /// Whether a look-up that failed so tells that nothing is there.
@@ -370,6 +314,8 @@ fn is_absence(errno: u32) -> bool {
     matches!(errno, ENOENT | ENOTDIR | ENAMETOOLONG)
 }
 
+#[path = "made.rs"]
+mod made;
 #[path = "special.rs"]
 mod special;
 

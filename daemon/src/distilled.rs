@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use zcache_proto::Digest;
+
 use crate::compilers::toolchain::{is_below, parent};
 use crate::manifest::Kind;
 use crate::refusal::Refusal;
 use crate::scripts::Interpreter;
+use crate::system::Question;
 
 /// What a compile read, looked for and made.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub struct Distilled {
     pub absent_before: BTreeSet<Vec<u8>>,
     /// Paths whose attributes the project's code asked for: permissions and, of a file, its time may be in its answer.
     pub attributes: BTreeSet<Vec<u8>>,
+    /// Paths whose permissions the project's code asked for, and nothing more.
+    pub permissions: BTreeSet<Vec<u8>>,
     /// Shared libraries, and what the dynamic linker's first search finds for each.
     pub libraries: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Paths found and not read.
@@ -55,6 +60,8 @@ pub struct Distilled {
     pub plugins: BTreeSet<Vec<u8>>,
     /// Files that the compiler itself read as source.
     pub sources: BTreeSet<Vec<u8>>,
+    /// What the project's code asked of the machine, and the answer, once it has been asked again.
+    pub system: BTreeMap<Question, Option<Digest>>,
     /// Those among them that were read while no variable held the date.
     pub undated: BTreeSet<Vec<u8>>,
     /// Those among them of which it is not known what else was looked for because of them.
@@ -103,6 +110,7 @@ impl Distilled {
             absent,
             absent_before,
             attributes,
+            permissions,
             libraries,
             exists,
             listings,
@@ -124,6 +132,7 @@ impl Distilled {
             undated,
             unprobed,
             scripts,
+            system,
             declaring,
             outputs,
             directories,
@@ -144,6 +153,7 @@ impl Distilled {
         self.absent.extend(absent);
         self.absent_before.extend(absent_before);
         self.attributes.extend(attributes);
+        self.permissions.extend(permissions);
         self.libraries.extend(libraries);
         agree(&mut self.links, links, &mut self.refusals);
         agree(&mut self.started, started, &mut self.refusals);
@@ -156,6 +166,7 @@ impl Distilled {
         self.strangers |= strangers;
         self.shown.extend(shown);
         self.told.extend(told);
+        self.system.extend(system);
         self.plugins.extend(plugins);
         self.sources.extend(sources);
         self.undated.extend(undated);
@@ -178,6 +189,7 @@ impl Distilled {
         self.exists.retain(|path, _| !covers(&made, path));
         self.links.retain(|path, _| !covers(&made, path));
         self.attributes.retain(|path| !covers(&made, path));
+        self.permissions.retain(|path| !covers(&made, path));
         self.listings.retain(|path, _| !covers(&made, path));
     }
 }

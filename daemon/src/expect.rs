@@ -11,9 +11,9 @@ use zcache_proto::Digest;
 use crate::compiled::{Compiled, Input};
 use crate::compilers::toolchain::{file_name, is_compilers_header};
 use crate::distill::DATE;
-use crate::facts::{self, attributes, library, listing, look, which};
+use crate::facts::{self, library, listing, look, which};
 use crate::inputs::{Inputs, Stamp, path};
-use crate::manifest::{Expectation, Kind, by_role};
+use crate::manifest::{Attributes, Expectation, Kind, by_role};
 use crate::plugins::Plugins;
 use crate::refusal::Refusal;
 use crate::roles::{Role, RolePath};
@@ -201,6 +201,8 @@ impl Expectations<'_> {
             self.all.extend((!command.family.display().is_empty()).then(|| Expectation::Display(command.display())));
             self.all.extend(seen.env_shown.iter().map(|name| self.variable(name)).collect::<Vec<_>>());
         }
+        let known = seen.system.iter().filter_map(|(question, answer)| Some((*question, (*answer)?)));
+        self.all.extend(known.map(|(question, answer)| Expectation::System(question, answer)));
         self.all.extend(seen.env.iter().map(|name| self.variable(name)).collect::<Vec<_>>());
         self.all.extend(seen.env_by_role.iter().map(|name| {
             let value = invocation.env.get(name).map(|value| by_role(value, &command.roots));
@@ -208,11 +210,27 @@ impl Expectations<'_> {
         }));
     }
 
+    /// Whether a directory's time stays from build to build: it is none that a build makes things in.
+    fn is_steady(&self, at: &[u8]) -> bool {
+        let Compiled { command, began_ns, .. } = self.compiled;
+        let is_target = command.roots.role_of(at).role == Some(Role::Target);
+        !is_target && fs::metadata(path(at)).is_ok_and(|meta| Stamp::of(&meta).mtime_ns < *began_ns)
+    }
+
     fn paths(&mut self) {
         let Compiled { seen, command, .. } = self.compiled;
         let by = |at: &[u8]| command.roots.role_of(at);
-        let attributes = |at: &Vec<u8>| Some(Expectation::Attributes(by(at), attributes(at)?));
-        self.all.extend(seen.attributes.iter().filter_map(attributes));
+        let attributes = |at: &Vec<u8>| {
+            let told = facts::attributes(at)?;
+            let is_steady = told.is_file() || self.is_steady(at);
+            let mtime_ns = told.mtime_ns.filter(|_| is_steady);
+            Some(Expectation::Attributes(by(at), Attributes { mtime_ns, ..told }))
+        };
+        let told: Vec<_> = seen.attributes.iter().filter_map(attributes).collect();
+        self.all.extend(told);
+        let permissions = |at: &Vec<u8>| Some(Attributes { mtime_ns: None, ..facts::attributes(at)? });
+        self.all
+            .extend(seen.permissions.iter().filter_map(|at| Some(Expectation::Attributes(by(at), permissions(at)?))));
         self.all.extend(seen.absent.iter().chain(&seen.absent_before).map(|at| Expectation::Absent(by(at))));
         self.all.extend(seen.exists.iter().map(|(at, kind)| Expectation::Exists(by(at), *kind)));
         self.all.extend(seen.links.iter().map(|(at, target)| Expectation::Link(by(at), by(target))));

@@ -16,6 +16,7 @@ use crate::inputs::{Inputs, Stamp, path};
 use crate::invocation::Invocation;
 use crate::manifest::{Attributes, Facts, Kind, Terminal};
 use crate::roles::Roots;
+use crate::system::{Question, answer};
 use crate::twins::Look;
 
 /// The disk, as one invocation sees it.
@@ -104,6 +105,10 @@ impl Facts for Disk<'_> {
         *self.environment.get_or_insert_with(|| environment(self.invocation))
     }
 
+    fn system(&mut self, question: Question) -> Option<Digest> {
+        answer(question, self.invocation.process)
+    }
+
     fn which(&mut self, name: &[u8]) -> Option<Vec<u8>> {
         which(name, self.invocation)
     }
@@ -131,8 +136,7 @@ pub fn look(at: &[u8]) -> Option<Look> {
 /// Attributes of what is at a path, links followed.
 pub fn attributes(at: &[u8]) -> Option<Attributes> {
     let meta = fs::metadata(path(at)).ok()?;
-    let mtime_ns = meta.is_file().then(|| Stamp::of(&meta).mtime_ns);
-    Some(Attributes { mode: meta.permissions().mode(), mtime_ns })
+    Some(Attributes { mode: meta.permissions().mode(), mtime_ns: Some(Stamp::of(&meta).mtime_ns) })
 }
 
 /// Digest of a directory's sorted names.

@@ -80,6 +80,8 @@ pub struct Invocation {
     pub processor: Vec<u8>,
     /// The client's process, by its own count.
     pub pid: u32,
+    /// The client's process, by the daemon's count.
+    pub process: u32,
     /// Device and inode of the client's program: it passes itself over along PATH.
     pub client: Option<(u64, u64)>,
     /// What its environment says of its place in the build.
@@ -127,6 +129,7 @@ impl TryFrom<v1::Invocation> for Invocation {
             },
             processor: wire.processor,
             pid: wire.pid,
+            process: 0,
             client: None,
             parent: wire.parent,
             limited: wire.limited,

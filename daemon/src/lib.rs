@@ -59,6 +59,7 @@ pub mod starts;
 pub mod stats;
 pub mod status;
 pub mod store;
+pub mod system;
 pub mod template;
 pub mod trace;
 pub mod twins;

@@ -9,6 +9,7 @@ use zcache_proto::Digest;
 
 use crate::paths::is_plain;
 use crate::roles::{Role, RolePath, Roots};
+use crate::system::Question;
 use crate::template::Template;
 use crate::twins::{Look, Twin, relate};
 
@@ -31,8 +32,16 @@ pub enum Kind {
 pub struct Attributes {
     /// Type and permissions.
     pub mode: u32,
-    /// Modification time of a regular file, nanoseconds since 1970; a directory's moves with every build.
+    /// Modification time, nanoseconds since 1970, where it was told; that of a directory in which builds make things
+    /// moves with every build.
     pub mtime_ns: Option<i64>,
+}
+
+impl Attributes {
+    /// Whether they are a regular file's.
+    pub fn is_file(&self) -> bool {
+        self.mode & 0o170_000 == 0o100_000
+    }
 }
 
 /// Where a compiler's messages go.
@@ -67,6 +76,8 @@ pub enum Expectation {
     EnvByRole(#[serde(with = "serde_bytes")] Vec<u8>, Option<Digest>),
     /// All variables: a program read that could have read any.
     Environment(Digest),
+    /// What the machine answers.
+    System(Question, Digest),
     /// What a name resolves to along the caller's PATH.
     Which(#[serde(with = "serde_bytes")] Vec<u8>, Option<RolePath>),
     /// What a shared library's name leads to along LD_LIBRARY_PATH, which the dynamic linker searches first.
@@ -121,6 +132,8 @@ pub trait Facts {
     fn env(&self, name: &[u8]) -> Option<&[u8]>;
     /// Digest of the whole environment.
     fn environment(&mut self) -> Digest;
+    /// What the machine answers to the one who asks.
+    fn system(&mut self, question: Question) -> Option<Digest>;
     /// Where PATH leads for a name.
     fn which(&mut self, name: &[u8]) -> Option<Vec<u8>>;
     /// Where LD_LIBRARY_PATH leads for a name.
@@ -144,9 +157,15 @@ impl Expectation {
             Self::Env(name, value) => facts.env(name).map(Digest::of) == *value,
             Self::EnvByRole(name, value) => facts.env(name).map(|v| by_role(v, facts.roots())) == *value,
             Self::Environment(digest) => facts.environment() == *digest,
+            Self::System(question, answer) => facts.system(*question) == Some(*answer),
             Self::Which(name, path) => facts.which(name).map(|found| facts.roots().role_of(&found)) == *path,
             Self::Library(name, path) => facts.library(name).map(|found| facts.roots().role_of(&found)) == *path,
-            Self::Attributes(path, then) => place(path, facts).and_then(|at| facts.attributes(&at)) == Some(*then),
+            Self::Attributes(path, then) => {
+                let now = place(path, facts).and_then(|at| facts.attributes(&at));
+                now.is_some_and(|now| {
+                    now.mode == then.mode && then.mtime_ns.is_none_or(|time| now.mtime_ns == Some(time))
+                })
+            }
             Self::Runs(path, file) => place(path, facts).is_some_and(|at| {
                 let file = file.as_ref().map(|file| place(file, facts));
                 file.is_none_or(|file| file.is_some_and(|file| facts.resolves(&at, &file)))
@@ -175,6 +194,7 @@ impl Expectation {
             Self::Terminal(..) | Self::Display(..) => "other_terminal",
             Self::Called(..) => "called_otherwise",
             Self::Env(..) | Self::EnvByRole(..) | Self::Environment(..) => "environment_changed",
+            Self::System(..) => "system_changed",
             Self::Which(..) => "program_resolved_elsewhere",
             Self::Library(..) => "library_resolved_elsewhere",
             Self::Runs(..) => "program_changed",
@@ -201,6 +221,7 @@ impl fmt::Display for Expectation {
             Self::Env(name, _) | Self::EnvByRole(name, _) | Self::Which(name, _) | Self::Library(name, _) => show(name),
             Self::Terminal(_) | Self::Display(_) => "terminal".to_owned(),
             Self::Environment(_) => "environment".to_owned(),
+            Self::System(question, _) => format!("{question:?}").to_lowercase(),
             Self::Nesting(path)
             | Self::Runs(path, _)
             | Self::Exists(path, _)

@@ -46,6 +46,9 @@ impl Facts for Memory {
     fn environment(&mut self) -> Digest {
         Digest::of(b"")
     }
+    fn system(&mut self, _: Question) -> Option<Digest> {
+        None
+    }
     fn library(&mut self, _: &[u8]) -> Option<Vec<u8>> {
         None
     }

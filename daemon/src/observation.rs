@@ -47,8 +47,10 @@ impl Record<'_> {
 
     /// Whether it names a path and could not name it from the root.
     pub fn is_relative(&self) -> bool {
-        let names_path =
-            !matches!(self.kind, trace::GETENV | trace::EXIT | trace::EXEMPT | trace::CLOCK | trace::SOCKET);
+        let names_path = !matches!(
+            self.kind,
+            trace::GETENV | trace::EXIT | trace::EXEMPT | trace::CLOCK | trace::SOCKET | trace::SYSTEM
+        );
         names_path && self.a.first().is_some_and(|&first| first != b'/')
     }
 }

@@ -18,14 +18,14 @@ use zcache_proto::v1::output::Content;
 
 use crate::inputs::path;
 
-/// The first place among those of `outputs` that is.
-pub fn first(outputs: &[Output]) -> Option<&Path> {
+/// The first place among those of `outputs` that is. What lies there may have names of ours in `holding` for a moment.
+pub fn first<'a>(outputs: &'a [Output], holding: &Path) -> Option<&'a Path> {
     let mut plain = HashSet::new();
     let mut is_ruled = |at: &Path| {
         let directory = at.parent().unwrap_or(at).to_owned();
         !plain.contains(&directory) && (gives_access(&directory) || !plain.insert(directory))
     };
-    let occupied = outputs.iter().find(|output| is_occupied(output) || is_ruled(path(&output.path)));
+    let occupied = outputs.iter().find(|output| is_occupied(output, holding) || is_ruled(path(&output.path)));
     occupied.map(|output| path(&output.path))
 }
 
@@ -37,7 +37,7 @@ pub fn gives_access(directory: &Path) -> bool {
     unsafe { libc::getxattr(directory.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) >= 0 }
 }
 
-fn is_occupied(output: &Output) -> bool {
+fn is_occupied(output: &Output, holding: &Path) -> bool {
     let at = path(&output.path);
     let Ok(meta) = fs::symlink_metadata(at) else { return false };
     match output.content {
@@ -46,9 +46,22 @@ fn is_occupied(output: &Output) -> bool {
         // What is replaced may have other names, which keep what they have.
         _ => {
             let is_plain = meta.is_file() && meta.uid() == getuid().as_raw() && meta.mode() & 0o7777 == output.mode;
-            !is_plain || !(output.link || meta.nlink() == 1) || has_attributes(at) || !is_in_writable(at)
+            !is_plain
+                || !(output.link || meta.nlink() == 1 + held(&meta, holding))
+                || has_attributes(at)
+                || !is_in_writable(at)
         }
     }
+}
+
+/// How many names of ours a file has, which is being stored.
+fn held(meta: &fs::Metadata, holding: &Path) -> u64 {
+    if meta.nlink() == 1 {
+        return 0;
+    }
+    let is_same = |other: fs::Metadata| (other.dev(), other.ino()) == (meta.dev(), meta.ino());
+    let all = fs::read_dir(holding).into_iter().flatten().flatten();
+    all.filter(|entry| entry.metadata().is_ok_and(is_same)).count() as u64
 }
 
 fn is_in_writable(at: &Path) -> bool {

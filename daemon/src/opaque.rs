@@ -54,7 +54,7 @@ fn is_text(file: &mut File) -> io::Result<bool> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     let is_control = |b: &u8| *b < b' ' && !matches!(b, b'\t' | b'\n' | b'\r' | 0x0b | 0x0c | 0x1b);
-    Ok(std::str::from_utf8(&bytes).is_ok() && !bytes.iter().any(|b| is_control(b)))
+    Ok(std::str::from_utf8(&bytes).is_ok() && !bytes.iter().any(is_control))
 }
 
 fn of_archive<'a>(data: impl ReadRef<'a>) -> Look {

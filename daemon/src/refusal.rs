@@ -25,8 +25,12 @@ pub enum Refusal {
     Socket,
     /// It read a file in which the kernel says something new each time.
     KernelFile(Vec<u8>),
+    /// The project's own code asked the machine for what is another answer each time: what.
+    System(&'static str),
     /// It wrote into a pipe, a device or a descriptor that it was given: nothing can put that back.
     Stream(Vec<u8>),
+    /// It read or wrote a file by a descriptor that it was given open.
+    Given,
     /// A look-up failed for another reason than absence.
     Unreadable(Vec<u8>),
     /// It wrote to a file that it also read.
@@ -67,7 +71,9 @@ impl Refusal {
             Self::Undeclarable(_) => "unwatched_program_tells_too_little",
             Self::Socket => "opened_socket",
             Self::KernelFile(_) => "read_kernel_file",
+            Self::System(_) => "asked_system",
             Self::Stream(_) => "wrote_to_stream",
+            Self::Given => "used_given_descriptor",
             Self::Unreadable(_) => "input_unreadable",
             Self::RewritesInput(_) => "rewrote_input",
             Self::Modifies(_) => "modified_file",
@@ -102,9 +108,16 @@ impl fmt::Display for Refusal {
             | Self::Undeclared(path)
             | Self::StrangeOutput(path)
             | Self::Unused(path) => write!(f, ": {}", String::from_utf8_lossy(path)),
+            Self::System(what) => write!(f, ": {what}"),
             Self::Client(text) | Self::Store(text) => write!(f, ": {text}"),
             Self::Trace(error) => write!(f, ": {error}"),
-            Self::Failed | Self::Clock | Self::Socket | Self::Nested | Self::StoreFull | Self::StoreReadOnly => Ok(()),
+            Self::Failed
+            | Self::Given
+            | Self::Clock
+            | Self::Socket
+            | Self::Nested
+            | Self::StoreFull
+            | Self::StoreReadOnly => Ok(()),
         }
     }
 }

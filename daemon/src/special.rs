@@ -18,6 +18,7 @@ use crate::manifest::Kind;
 use crate::observation::Record;
 use crate::places::Place;
 use crate::refusal::Refusal;
+use crate::system::{LOCALE, Meaning, meaning, of_file};
 
 const NULL: u64 = trace::device(1, 3);
 const ZERO: u64 = trace::device(1, 5);
@@ -90,6 +91,14 @@ impl Distiller<'_, '_> {
         let who = self.who(own, image);
         let changes = !matches!(record.kind, trace::READ | trace::STAT | trace::LIST | trace::READLINK);
         match place {
+            Place::Astray if record.kind == trace::READLINK && path.ends_with(b"/cwd") => {
+                // As good as to ask for the directory itself.
+                let _ = if own {
+                    self.out.told.insert(record.b.to_vec())
+                } else {
+                    std::mem::replace(&mut self.out.asks_cwd, true)
+                };
+            }
             Place::Astray => self.refuse(Refusal::KernelFile(path)),
             _ if record.errno != 0 => self.nothing_there(path, record, own, place),
             _ if record.has(trace::DEVICE) => self.device(path, record, who),
@@ -139,7 +148,7 @@ impl Distiller<'_, '_> {
         let is_pipe = record.kind == trace::WRITE && record.has(trace::STREAM);
         let is_kept = is_pipe && self.scene.streams.contains(&record.value);
         let is_of_itself = place == Place::Kernel && is_in(&path, OF_ITSELF);
-        if !is_kept && !is_of_itself && !(is_pipe && self.is_jobserver(&path)) {
+        if !(is_kept || is_of_itself || is_pipe && self.is_jobserver(&path)) {
             self.refuse(Refusal::Stream(path));
         }
     }
@@ -179,6 +188,19 @@ impl Distiller<'_, '_> {
         who == Who::Compiler || self.argv.iter().any(|argument| argument.ends_with(path))
     }
 
+    /// The project's code asked something of the machine.
+    pub(super) fn asked_system(&mut self, what: u64, image: Option<&Image>) {
+        let is_plugin = image.is_some_and(|image| image.is_tool);
+        match meaning(what) {
+            Meaning::Input(question) => drop(self.out.system.insert(question, None)),
+            Meaning::Refused(what) => self.refuse(Refusal::System(what)),
+            Meaning::RefusedToPlugins(what) if is_plugin => self.refuse(Refusal::System(what)),
+            // Of other programs all variables are.
+            Meaning::Locale if is_plugin => self.out.env.extend(LOCALE.iter().map(|name| name.to_vec())),
+            Meaning::RefusedToPlugins(_) | Meaning::Locale => {}
+        }
+    }
+
     fn asked_kernel(&mut self, path: Vec<u8>, record: &Record<'_>, who: Who) {
         let is_tool = matches!(who, Who::Compiler | Who::Tool);
         let is_own_exe = record.kind == trace::READLINK && path.ends_with(b"/exe");
@@ -189,6 +211,9 @@ impl Distiller<'_, '_> {
             trace::STAT => {}
             _ if is_own_exe || is_in(&path, FOR_ALL) => {}
             _ if who == Who::Tool && is_in(&path, FOR_TOOLS) => {}
+            trace::READ if !is_tool && of_file(&path).is_some() => {
+                self.out.system.extend(of_file(&path).map(|question| (question, None)));
+            }
             // To find out where it is installed, and how far away the end of its stack is.
             _ if who == Who::Compiler && record.kind != trace::READ => {}
             _ => self.refuse(Refusal::KernelFile(path)),

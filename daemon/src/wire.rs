@@ -10,7 +10,7 @@ use zcache_proto::{Digest, MESSAGE_LIMIT, v1};
 use crate::cas::Cas;
 use crate::distilled::{Distilled, Reading};
 use crate::gc::Collected;
-use crate::manifest::{ActionResult, Expectation, OutputContent, OutputFile};
+use crate::manifest::{ActionResult, Attributes, Expectation, OutputContent, OutputFile};
 use crate::paths::is_plain;
 use crate::roles::Roots;
 use crate::scrub::Scrubbed;
@@ -86,8 +86,10 @@ pub fn as_seen(expectations: &[Expectation], result: &ActionResult, roots: &Root
             Expectation::Env(name, _) => drop(seen.env.insert(name.clone())),
             Expectation::EnvByRole(name, _) => drop(seen.env_by_role.insert(name.clone())),
             Expectation::Environment(_) => seen.environment = true,
+            Expectation::System(question, _) => drop(seen.system.insert(*question, None)),
             Expectation::Which(name, path) => drop(seen.names.insert(name.clone(), path.as_ref().map(at))),
             Expectation::Library(name, path) => drop(seen.libraries.insert(name.clone(), path.as_ref().map(at))),
+            Expectation::Attributes(path, Attributes { mtime_ns: None, .. }) => drop(seen.permissions.insert(at(path))),
             Expectation::Attributes(path, _) => drop(seen.attributes.insert(at(path))),
             Expectation::Runs(path, file) => drop(seen.started.insert(at(path), file.as_ref().map(at))),
             Expectation::Exists(path, kind) => drop(seen.exists.insert(at(path), *kind)),

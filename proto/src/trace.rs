@@ -52,7 +52,7 @@ pub const READ: u16 = 3;
 /// Opened for writing. `a`: path; flags [`CREATE`] [`TRUNCATE`] [`EXCLUSIVE`] [`READS`] [`DEVICE`] [`STREAM`];
 /// `value`: as for [`READ`].
 pub const WRITE: u16 = 4;
-/// Asked for existence or attributes. `a`: path; flag [`NOFOLLOW`]; `value`: `st_mode`, 0 where the call does not tell.
+/// Asked for existence or attributes. `a`: path; flags [`NOFOLLOW`] [`TIMELESS`]; `value`: `st_mode`, 0 where the call does not tell.
 pub const STAT: u16 = 5;
 /// A directory's entries were read. `a`: path.
 pub const LIST: u16 = 6;
@@ -91,6 +91,8 @@ pub const EXIT: u16 = 20;
 pub const EXEMPT: u16 = 21;
 /// The client that made the trace is about to start the first program. `a` and `b` as for [`EXEC`]; its time is 0.
 pub const ENTRY: u16 = 22;
+/// The machine was asked something. `value`: what, from [`HOST`] on.
+pub const SYSTEM: u16 = 30;
 
 /// [`READ`]: opened as a directory.
 pub const DIRECTORY: u16 = 1;
@@ -116,6 +118,9 @@ pub const DEVICE: u16 = 512;
 /// [`READ`], [`WRITE`]: what was opened is a pipe or socket.
 pub const STREAM: u16 = 1024;
 
+/// [`STAT`]: neither times nor the length were asked for.
+pub const TIMELESS: u16 = 2048;
+
 /// A device's number, as one.
 pub const fn device(major: u32, minor: u32) -> u64 {
     (major as u64) << 32 | minor as u64
@@ -127,6 +132,24 @@ pub const TIME: u64 = 1;
 /// [`CLOCK`]: a time, of a file perhaps, was turned into a date of the local zone.
 pub const LOCAL: u64 = 2;
 
+/// [`SYSTEM`]: the host's name and kernel.
+pub const HOST: u64 = 1;
+/// [`SYSTEM`]: the number of processors.
+pub const PROCESSORS: u64 = 2;
+/// [`SYSTEM`]: limits on resources.
+pub const LIMITS: u64 = 3;
+/// [`SYSTEM`]: the user and its groups, by number.
+pub const USER: u64 = 4;
+/// [`SYSTEM`]: users and groups by name.
+pub const USERS: u64 = 5;
+/// [`SYSTEM`]: how much memory there is.
+pub const MEMORY: u64 = 6;
+/// [`SYSTEM`]: the number of a process.
+pub const PROCESS: u64 = 7;
+/// [`SYSTEM`]: what is another answer each time: load, free memory, times used.
+pub const MOMENT: u64 = 8;
+/// [`SYSTEM`]: the locale.
+pub const LOCALE: u64 = 9;
 /// Which file it is: device and inode, as the kernel numbers them. All zeros is no file.
 pub type Identity = [u64; 2];
 
