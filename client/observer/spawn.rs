@@ -56,9 +56,14 @@ unsafe fn start_client(
     call.event(trace::STAT).path(program.file());
     let mut space = space();
     let client = Program::named(here(stand_in.client), &mut space);
-    let result = start_program(call, &client, redirect::share(&client), child, (stand_in.arguments, environment), |child, merged| {
-        spawn(child, stand_in.client, actions, attributes, stand_in.arguments, merged)
-    });
+    let result = start_program(
+        call,
+        &client,
+        redirect::share(&client),
+        child,
+        (stand_in.arguments, environment),
+        |child, merged| spawn(child, stand_in.client, actions, attributes, stand_in.arguments, merged),
+    );
     redirect.release();
     result
 }
