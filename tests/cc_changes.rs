@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::time::{Duration, SystemTime};
 
 use fixture::{Compile, State, reasons, settle};
-use harness::{CLIENT, Counts, World, files, run, stdout};
+use harness::{CLIENT, Counts, World, assert_same, effect, files, run, stdout};
 
 const PROGRAM: &str = "int puts(const char *);\nint main(void) { puts(V); return 0; }\n";
 
@@ -240,6 +240,43 @@ fn an_output_changed_at_once_is_not_what_the_next_gets() {
         let size = u64::from(number % 2 == 0) * 5;
         fs::File::options().write(true).open(compile("x.o")).unwrap().set_len(size).unwrap();
         assert!(stdout(world.command("nm").arg(compile("x.o"))).ends_with(" T f"), "{}", world.log());
+    }
+}
+
+/// clang compares the times of what a precompiled header was made of, whether an option names it or it lies beside the
+/// header that one includes.
+#[test]
+#[ignore = "needs clang"]
+fn clangs_precompiled_header_is_as_old_as_its_sources() {
+    let world = World::new();
+    world.write(&[("p/h.h", "#define V 7\n"), ("p/x.c", "int v(void) { return V; }\n")]);
+    settle(&|| ());
+    for (make, line) in
+        [("h.pch", "clang -include-pch h.pch -c x.c -o x.o"), ("h.h.pch", "clang -include h.h -c x.c -o x.o")]
+    {
+        run(world.command("clang").args(["-x", "c-header", "h.h", "-o", make]).current_dir(world.path("p")));
+        let compile = |client: &str| {
+            world.remove("p/x.o");
+            effect(
+                world.command("sh").args(["-c", &format!("{client} {line}")]).current_dir(world.path("p")),
+                &world.path("p"),
+            )
+        };
+        settle(&|| ());
+        let bare = compile("");
+        let before = world.status();
+        for round in 0..2 {
+            assert_same(&bare, &compile(CLIENT), &format!("{line}, {round}"));
+        }
+        assert_eq!(world.since(&before).hits, 1, "{line}: {}\n{}", reasons(&world), world.log());
+        let time = fs::metadata(world.path("p/h.h")).unwrap().modified().unwrap();
+        let set =
+            |time| fs::File::options().append(true).open(world.path("p/h.h")).unwrap().set_modified(time).unwrap();
+        set(time - Duration::from_secs(9));
+        let bare = compile("");
+        assert_ne!(bare.code, Some(0), "{line}: clang takes an older header");
+        assert_same(&bare, &compile(CLIENT), &format!("{line} of an older header"));
+        set(time);
     }
 }
 

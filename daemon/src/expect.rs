@@ -226,7 +226,11 @@ impl Expectations<'_> {
             let mtime_ns = told.mtime_ns.filter(|_| is_steady);
             Some(Expectation::Attributes(by(at), Attributes { mtime_ns, ..told }))
         };
-        let told: Vec<_> = seen.attributes.iter().filter_map(attributes).collect();
+        // clang compares the times of what it looks at and reads with those that its precompiled header keeps.
+        let is_file = |at: &&Vec<u8>| facts::attributes(at).is_some_and(|told| told.is_file());
+        let looked = seen.exists.keys().chain(&seen.sources).filter(|at| !seen.attributes.contains(*at));
+        let dated = looked.filter(|_| self.marks.dates_inputs).filter(is_file);
+        let told: Vec<_> = seen.attributes.iter().chain(dated).filter_map(attributes).collect();
         self.all.extend(told);
         let permissions = |at: &Vec<u8>| Some(Attributes { mtime_ns: None, ..facts::attributes(at)? });
         self.all

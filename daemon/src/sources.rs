@@ -25,6 +25,8 @@ pub struct Marks {
     pub own_path: bool,
     /// It takes in a file by a path from the root.
     pub absolute: bool,
+    /// It is a precompiled header of clang's, which is valid as long as the files that it was made of have their times.
+    pub dates_inputs: bool,
 }
 
 /// Words by which a source gets at the path of itself or of what includes it.
@@ -42,6 +44,7 @@ impl Marks {
             probes: self.probes || other.probes,
             own_path: self.own_path || other.own_path,
             absolute: self.absolute || other.absolute,
+            dates_inputs: self.dates_inputs || other.dates_inputs,
         }
     }
 
@@ -51,6 +54,9 @@ impl Marks {
         if text.starts_with(b"gpch") {
             return Self { own_path: true, ..Self::default() };
         }
+        if text.starts_with(b"CPCH") {
+            return Self { own_path: true, dates_inputs: true, ..Self::default() };
+        }
         let names = |words: &[&str]| words.iter().any(|word| memmem::find(text, word.as_bytes()).is_some());
         Self {
             date: names(&["__DATE__", "__TIME__"]),
@@ -58,6 +64,7 @@ impl Marks {
             probes: names(&["__has_include", "__has_embed", "#embed", "# embed", ".incbin", ".include"]),
             own_path: OWN_PATH.iter().any(|word| computes_on(text, word.as_bytes())),
             absolute: takes_in_absolute(text),
+            dates_inputs: false,
         }
     }
 }

@@ -101,8 +101,7 @@ impl Cc {
             b"-o" => self.output = Some(value.to_vec()),
             b"-x" => self.language = Some(value.to_vec()),
             b"-MF" => self.depfile = Some(join(&self.cwd, value)),
-            b"-include-pch" => self.precompiles = true,
-            b"-Xclang" => self.precompiles |= value.ends_with(b"-pch"),
+            b"-Xclang" => self.precompiles |= value == b"-emit-pch",
             _ => {}
         }
     }

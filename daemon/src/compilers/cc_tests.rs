@@ -51,6 +51,7 @@ fn what_compiles_is_cached_and_the_rest_has_a_reason() {
         "cc -c x.c -Ifoo.h",
         "gcc --compile x.c",
         "clang --analyze x.c",
+        "clang -c x.c -include-pch x.pch",
     ] {
         assert!(parsed(command).is_ok(), "{command}: {:?}", parsed(command));
     }
@@ -62,7 +63,6 @@ fn what_compiles_is_cached_and_the_rest_has_a_reason() {
         ("gcc x.h", Bypass::PrecompiledHeader),
         ("gcc -c x.hpp -o x.gch", Bypass::PrecompiledHeader),
         ("g++ -x c++-header y -o y.gch", Bypass::PrecompiledHeader),
-        ("clang -c x.c -include-pch x.pch", Bypass::PrecompiledHeader),
         ("clang -c x.c -Xclang -emit-pch", Bypass::PrecompiledHeader),
         ("clang -c -fmodules x.m", Bypass::Modules),
         ("clang++ --precompile x.cppm -o x.pcm", Bypass::Modules),
