@@ -10,6 +10,8 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use zcache_daemon::store::FORMAT;
+
 use harness::{files, run};
 use storage::{Bench, number};
 
@@ -87,6 +89,12 @@ struct Kept {
 }
 
 impl Kept {
+    /// Whether the damage made its number a later format's.
+    fn is_of_a_newer_version(&self) -> bool {
+        let number = fs::read_to_string(self.bench.store.join("FORMAT")).unwrap_or_default();
+        number.trim().parse::<u32>().is_ok_and(|number| number > FORMAT)
+    }
+
     fn new(seed: u64) -> Self {
         println!("seed {seed}");
         let bench = Bench::small();
@@ -150,6 +158,10 @@ fn a_store_damaged_at_rest_serves_what_is_right_or_nothing() {
             for (entry, damage) in all.skip(part).step_by(2) {
                 kept.restore();
                 kept.damage(&entry, damage);
+                if kept.is_of_a_newer_version() {
+                    // The number of a later format with a bit of this one's; see `a_store_of_a_newer_format_is_refused_and_not_touched`.
+                    continue;
+                }
                 kept.is_survived(&format!("{} {damage:?}", entry.display()));
                 kept.bench.stop();
             }
