@@ -57,15 +57,20 @@ fn is_text(file: &mut File) -> io::Result<bool> {
     Ok(std::str::from_utf8(&bytes).is_ok() && !bytes.iter().any(is_control))
 }
 
-fn of_archive<'a>(data: impl ReadRef<'a>) -> Look {
+/// Members are looked at where they lie: most of a library's bytes are not read.
+fn of_archive(data: &ReadCache<File>) -> Look {
     let unknown = Look { opaque: true, climbs: false };
     let Ok(archive) = ArchiveFile::parse(data) else { return unknown };
     let mut found = Look::default();
     for member in archive.members() {
-        let Ok(bytes) = member.and_then(|member| member.data(data)) else { return unknown };
-        let look = if bytes.starts_with(b"\x7fELF") { of_elf(bytes) } else { Look::default() };
-        let known = bytes.starts_with(b"\x7fELF") || bytes.starts_with(b"rust\0") || bytes.is_empty();
-        found = Look { opaque: found.opaque || look.opaque || !known, climbs: found.climbs || look.climbs };
+        let Ok((offset, size)) = member.map(|member| member.file_range()) else { return unknown };
+        let bytes = data.range(offset, size);
+        let look = match bytes.read_bytes_at(0, size.min(5)) {
+            Ok([0x7f, b'E', b'L', b'F', ..]) => of_elf(bytes),
+            Ok([] | [b'r', b'u', b's', b't', 0]) => Look::default(),
+            _ => unknown,
+        };
+        found = Look { opaque: found.opaque || look.opaque, climbs: found.climbs || look.climbs };
     }
     found
 }
