@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(v1::Invocation::decode(message.encode_to_vec().as_slice()).as_ref(), Ok(&message));
         if let Ok(invocation) = Invocation::try_from(message) {
             let _ = parse(&invocation, |_| Some(data.to_vec()));
-            invocation.env.digest();
+            invocation.env.digest(|_, value| Some(value.into()));
         }
     }
     let _ = v1::Outcome::decode(data);

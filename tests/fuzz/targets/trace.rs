@@ -5,8 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 use zcache_daemon::distill::{Scene, distill};
 use zcache_daemon::distilled::Distilled;
-use zcache_daemon::places::Place;
 use zcache_daemon::observation::{Record, records};
+use zcache_daemon::places::Place;
 use zcache_fuzz::{CLIENT, command, invocation};
 use zcache_proto::trace;
 
@@ -33,7 +33,11 @@ const PATHS: &[&str] = &[
 /// Descriptors are where they usually are, and everything else on a disk.
 macro_rules! scene {
     () => {
-        Scene { alias: None, place: &mut |at| if at.starts_with(b"/proc/") { Place::Given } else { Place::Disk }, streams: &[] }
+        Scene {
+            alias: None,
+            place: &mut |at| if at.starts_with(b"/proc/") { Place::Given } else { Place::Disk },
+            streams: &[],
+        }
     };
 }
 
