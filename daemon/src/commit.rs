@@ -208,7 +208,7 @@ impl Shelf {
         let stderr = Template::of(&compiled.stderr, &command.roots);
         let mut found = Found { words, ..Found::default() };
         [&stdout, &stderr].into_iter().for_each(|text| found.search(text, &needles));
-        let files = self.adopt(outputs, &compiled, &needles, &mut found)?;
+        let files = self.adopt(outputs, &compiled, (&needles, way), &mut found)?;
         for role in bound(&command.roots, invocation, exposed, seen, &found) {
             expectations.extend(command.roots.identity(role).map(|identity| Expectation::Root(role, identity)));
         }
@@ -232,12 +232,11 @@ impl Shelf {
         &self,
         outputs: Vec<(Vec<u8>, u32, TakenOutput)>,
         compiled: &Compiled,
-        needles: &[Needle],
+        (needles, way): (&[Needle], fold::Fold),
         found: &mut Found,
     ) -> Result<Vec<OutputFile>, Refusal> {
         let failed = |error: std::io::Error| Refusal::Store(error.to_string());
         let roots = &compiled.command.roots;
-        let way = fold::of_programs(compiled.seen.contents.keys().map(Vec::as_slice));
         let bytes: Vec<&[u8]> = needles.iter().map(|needle| needle.bytes.as_slice()).collect();
         let mut files = Vec::new();
         for (at, mode, output) in outputs {

@@ -127,7 +127,8 @@ impl Expectations<'_> {
 
     /// What follows from the words of a source.
     fn words(&mut self, at: &[u8], marks: Marks) -> Result<(), Refusal> {
-        if !is_compilers_header(at) {
+        // What lies in a root is the project's, whatever its directories are called.
+        if self.by(at).role.is_some() || !is_compilers_header(at) {
             self.marks = self.marks.and(marks);
         }
         let seen = &self.compiled.seen;

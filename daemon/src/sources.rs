@@ -32,8 +32,10 @@ pub struct Marks {
 /// Words by which a source gets at the path of itself or of what includes it.
 const OWN_PATH: &[&str] = &["__FILE__", "__BASE_FILE__", "__builtin_FILE", "source_location"];
 
-/// Functions that get the path of a failed assertion: they are called when it fails, so nothing is computed from it.
-const ASSERTIONS: &[&str] = &["assert_fail", "_assert(", "__assert", "_Assert"];
+/// Whether a function gets the path of a failed assertion. It is called when that fails, so nothing is computed from the path.
+fn reports_assertion(function: &[u8]) -> bool {
+    function == b"__assert" || function.ends_with(b"assert_fail") || function == b"__assert_perror_fail"
+}
 
 impl Marks {
     /// What both name.
@@ -86,10 +88,27 @@ fn computes_on(text: &[u8], word: &[u8]) -> bool {
     memmem::find_iter(text, word).filter(alone).any(|at| !is_asserted(text, at))
 }
 
-/// Whether the word at `at` is an argument of an assertion's function.
+/// Whether the word at `at` is itself an argument of such a function, rather than something that is computed for one.
 fn is_asserted(text: &[u8], at: usize) -> bool {
     let line = text[..at].iter().rposition(|&b| b == b'\n').map_or(0, |end| end + 1);
-    ASSERTIONS.iter().any(|function| memmem::find(&text[line..at], function.as_bytes()).is_some())
+    // The bracket that is still open there.
+    let mut closed = 0;
+    let opens = |b: &u8| match b {
+        b')' => {
+            closed += 1;
+            false
+        }
+        b'(' if closed > 0 => {
+            closed -= 1;
+            false
+        }
+        b => *b == b'(',
+    };
+    let Some(from_end) = text[line..at].iter().rev().position(opens) else { return false };
+    let open = at - line - from_end - 1;
+    let before = text[line..line + open].trim_ascii_end();
+    let is_part = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+    reports_assertion(before.rsplit(|b| !is_part(b)).next().unwrap_or_default())
 }
 
 /// `#include "/…"`, `<…>` likewise, and their kin.
@@ -141,7 +160,11 @@ mod tests {
         assert_eq!(Marks::of(b"gpch __DATE__ __TIMESTAMP__"), Marks { own_path: true, ..Marks::default() });
         assert_eq!(Marks::of(b"unsigned h = hash(__FILE__);"), Marks { own_path: true, ..Marks::default() });
         assert_eq!(Marks::of(b"#define __cpp_lib_source_location 1"), Marks::default());
+        assert_eq!(Marks::of(b"__assert_perror_fail ((errnum), __FILE__, __LINE__)"), Marks::default());
         assert_eq!(Marks::of(b"#define a(e) __assert_fail(#e, __FILE__, __LINE__)"), Marks::default());
+        for text in ["static_assert(len(__FILE__) > 3);", "__assert_fail(#e, h(__FILE__), 1)", "my_assert(__FILE__)"] {
+            assert!(Marks::of(text.as_bytes()).own_path, "{text}");
+        }
         assert_eq!(Marks::of(b"# include \"/gen/x.h\""), Marks { absolute: true, ..Marks::default() });
         assert_eq!(Marks::of(b"char *path = \"/usr\"; // include"), Marks::default());
     }
